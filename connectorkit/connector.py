@@ -1,0 +1,291 @@
+"""What a connector is: a type that a plugin teaches, and settings under an ID."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from connectorkit.errors import CheckFailed, InvalidConnectorID, NotPicklable
+from connectorkit.remedies import network_remedy
+from connectorkit.settings import Settings as _Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from fsspec import AbstractFileSystem
+    from fsspec.asyn import AsyncFileSystem
+
+    from connectorkit.config import ConnectorConfig, KitConfig
+    from connectorkit.kit import ConnectorKit
+    from connectorkit.pipeline import Policy
+    from connectorkit.pool import Opened
+
+__all__ = [
+    "Connector",
+    "ConnectorType",
+    "ObjectInfo",
+    "SystemAdapter",
+    "valid_id",
+]
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._|~-]{0,254}")
+
+
+def valid_id(connector_id: object) -> str:
+    """Return `connector_id` if it can stand as one, and as a segment of a URL.
+
+    Raises:
+        InvalidConnectorID: It is no text of 1 to 255 letters, digits and `._|~-`,
+            the first of them a letter or digit.
+    """
+    if isinstance(connector_id, str) and _ID.fullmatch(connector_id):
+        return connector_id
+    shown = repr(connector_id)
+    if len(shown) > 60:  # noqa: PLR2004 - a line of a terminal
+        shown = f"{shown[:57]}..."
+    raise InvalidConnectorID(
+        f"{shown} is not a connector ID: use 1 to 255 letters, digits and ._|~-, "
+        "the first a letter or digit."
+    )
+
+
+S = TypeVar("S", bound=_Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object or folder of a connector.
+
+    Attributes:
+        path: The path within the connector.
+        size: Bytes; 0 for a folder.
+        modified: When it was last written, in UTC, or None if the storage is silent.
+        hash: A hash of its content as hexadecimal digits (MD5 for S3 and GCS), or
+            None where the storage has none, as for S3's multipart uploads.
+        is_dir: Whether it is a folder.
+    """
+
+    path: str
+    size: int
+    modified: datetime | None
+    hash: str | None
+    is_dir: bool
+
+    @classmethod
+    def from_info(cls, info: Mapping[str, Any]) -> ObjectInfo:
+        """Read what `fs.info()` answers, in any of the storages' forms."""
+        return cls(
+            path=str(info["name"]),
+            size=int(info.get("size") or 0),
+            modified=_modified(info),
+            hash=_content_hash(info),
+            is_dir=info.get("type") == "directory",
+        )
+
+
+_MODIFIED = ("LastModified", "updated", "mtime", "last_modified", "modified", "created")
+
+
+def _modified(info: Mapping[str, Any]) -> datetime | None:
+    for key in _MODIFIED:
+        value = info.get(key)
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        elif isinstance(value, int | float):
+            value = datetime.fromtimestamp(value, UTC)
+        if isinstance(value, datetime):
+            # Times without a zone come from storages that speak UTC.
+            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    return None
+
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+
+
+def _content_hash(info: Mapping[str, Any]) -> str | None:
+    md5 = info.get("md5Hash")
+    if isinstance(md5, str):
+        try:
+            return base64.b64decode(md5, validate=True).hex()
+        except binascii.Error:
+            return None
+    # S3: the ETag of a multipart upload is a hash of hashes, and says so by a dash.
+    etag = info.get("ETag")
+    if isinstance(etag, str) and _MD5.fullmatch(text := etag.strip('"').lower()):
+        return text
+    return None
+
+
+class ConnectorType(ABC, Generic[S]):
+    """A kind of storage, taught by a plugin.
+
+    ```python
+    class BoxSettings(Settings):
+        token: SecretStr = Field(title="Token", description="From Box's console.")
+
+    class Box(ConnectorType[BoxSettings]):
+        id = "box"
+        title = "Box"
+        Settings = BoxSettings
+
+        def open(self, settings, **options):
+            from boxfs import BoxFileSystem
+            return BoxFileSystem(token=settings.token.get_secret_value(), **options)
+    ```
+
+    Attributes:
+        id: The type's ID; name the plugin's entry point alike, and it is loaded alone.
+        title: A name for people.
+        aliases: Further IDs, such as those under which a host has stored the type.
+        requires: What `pip install` brings the client library, if it is an extra.
+        reads_host: Whether it opens this machine's own files; then settings that a
+            tenant passes are refused.
+        Settings: The model of the type's settings.
+    """
+
+    id: ClassVar[str]
+    title: ClassVar[str] = ""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    requires: ClassVar[str | None] = None
+    reads_host: ClassVar[bool] = False
+    Settings: ClassVar[type[_Settings]] = _Settings
+
+    @abstractmethod
+    def open(self, settings: S, **options: Any) -> AbstractFileSystem:
+        """Open the filesystem.
+
+        Args:
+            settings: An instance of `Settings`.
+            options: fsspec's own: `skip_instance_cache`, and for a host's own event
+                loop `asynchronous` and `loop`. Pass them on to the filesystem class.
+        """
+
+    def endpoint(self, settings: S) -> str:
+        """Say where the storage is, for messages."""
+        return getattr(settings, "endpoint_url", None) or self.title or self.id
+
+    def check(self, fs: AbstractFileSystem, path: str, settings: S) -> None:
+        """Do something cheap that fails if the connector does not work."""
+        del settings
+        fs.ls(path, detail=False)
+
+    def remedy(self, error: BaseException, path: str, settings: S) -> str | None:
+        """Say in one sentence what to mend after `error`, or None."""
+        del path
+        return network_remedy(error, self.endpoint(settings))
+
+
+class SystemAdapter(ABC):
+    """Claims system-internal IDs; asked before any connector type is looked at.
+
+    Attributes:
+        name: For people.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def claim(self, connector_id: str, config: KitConfig) -> ConnectorConfig | None:
+        """Say how a system-internal ID is served, or None if it is not one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Connector:
+    """A connector type with settings under a connector ID; what `resolve` returns.
+
+    A handle: cheap, immutable, safe to share between threads and to keep for long. It
+    pickles as its ID and is resolved again where it lands.
+
+    Attributes:
+        id: The connector ID that was resolved.
+        type: The ID of its connector type.
+    """
+
+    id: str
+    type: str
+    _kit: ConnectorKit
+    _teaches: ConnectorType[Any]
+    _settings: _Settings
+    _policies: tuple[Policy, ...]
+    _key: Hashable
+    _is_shared: bool
+    # The configuration by which it is resolved again elsewhere, if there is one.
+    _source: str | None
+    # By process and loop, where the connector does not use the pool.
+    _alone: dict[Hashable, Opened] | None
+
+    @property
+    def fs(self) -> AbstractFileSystem:
+        """The connector's filesystem: an ordinary fsspec one.
+
+        The same one for all who resolve these settings in this process; after a fork
+        the child's own; opened again if it was closed for being idle.
+
+        Raises:
+            MissingExtra: The client library is not installed.
+            KitClosed: The kit was closed.
+        """
+        return self._kit._filesystem(self)  # noqa: SLF001 - the kit's other half
+
+    def async_fs(self) -> AsyncFileSystem:
+        """Return the filesystem for the running event loop, one for each loop.
+
+        Its coroutines (`_cat_file`, `_ls`, …) run on the host's own loop.
+
+        Raises:
+            RuntimeError: No event loop is running.
+        """
+        return self._kit._async_filesystem(self)  # noqa: SLF001 - the kit's other half
+
+    def check(self, path: str = "") -> None:
+        """Find out whether the connector works, by one cheap request or two.
+
+        Args:
+            path: A bucket, or a folder in it; needed where the credentials may not
+                list buckets.
+
+        Raises:
+            CheckFailed: It does not; says in one sentence what to mend.
+        """
+        try:
+            self._teaches.check(self.fs, path, self._settings)
+        except CheckFailed:
+            raise
+        except Exception as error:
+            remedy = self._teaches.remedy(error, path, self._settings)
+            if remedy is None:
+                remedy = f"the storage answered with {type(error).__name__}: {error}"
+            raise CheckFailed(f"Connector {self.id!r}: {remedy}.", remedy) from error
+
+    def stat(self, path: str) -> ObjectInfo:
+        """Look one object or folder up.
+
+        Raises:
+            FileNotFoundError: Nothing is there.
+        """
+        return ObjectInfo.from_info(self.fs.info(path))
+
+    def __repr__(self) -> str:
+        return f"<Connector {self.id!r} ({self.type})>"
+
+    def __reduce__(self) -> tuple[Callable[..., Connector], tuple[str, str]]:
+        if self._source is None:
+            raise NotPicklable(
+                f"Connector {self.id!r} was made from settings in memory, which may "
+                "hold secrets, and so is not pickled: configure it in "
+                "connectorkit.toml, and it travels as its ID."
+            )
+        return _resolve_again, (self.id, self._source)
+
+
+def _resolve_again(connector_id: str, source: str) -> Connector:
+    """Resolve a pickled connector where it lands."""
+    from connectorkit.kit import kit_for
+
+    return kit_for(source).resolve(connector_id)

@@ -1,0 +1,112 @@
+"""What the kit adds to the fsspec classes that it opens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from connectorkit.errors import NotPicklable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fsspec import AbstractFileSystem
+
+    from connectorkit.connector import Connector
+
+__all__ = ["Releasable", "release"]
+
+
+class Releasable:
+    """For an fsspec class that counts its requests and can close its connections.
+
+    A subclass puts each request in `with self.at_work():`, hands what is read after
+    it to `self.until_read(body)`, and closes its client in `_let_go`; the next
+    request connects anew.
+
+    Attributes:
+        in_flight: Requests under way, bodies that are still read included.
+        operations: Requests begun since it was opened.
+        connector: The connector that it serves; None for one that stands alone.
+    """
+
+    in_flight: int = 0
+    operations: int = 0
+    connector: Connector | None = None
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Count a request as under way."""
+        self.operations += 1
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+    def until_read(self, body: object) -> None:
+        """Count `body` as under way until nobody holds it."""
+        self.in_flight += 1
+        weakref.finalize(body, self._was_read).atexit = False
+
+    def _was_read(self) -> None:
+        self.in_flight -= 1
+
+    async def _release(self) -> None:
+        """Close the client, unless a request is under way; runs on its own loop."""
+        if not self.in_flight:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Close the client; before the first `await`, forget it."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        # Its arguments hold secrets: it travels as its connector does.
+        if self.connector is None:
+            return super().__reduce__()  # type: ignore[return-value]
+        return _filesystem_of, (self.connector,)
+
+    def to_dict(self, *, include_password: bool = True) -> dict[str, Any]:
+        """Refuse to spell the arguments out: they hold secrets.
+
+        Raises:
+            NotPicklable: It serves a connector; its ID is what to keep.
+        """
+        if self.connector is not None:
+            raise NotPicklable(
+                f"The filesystem of connector {self.connector.id!r} holds secrets and "
+                "is not written as JSON: keep the connector's ID."
+            )
+        return super().to_dict(include_password=include_password)  # type: ignore[misc,no-any-return]
+
+
+def _filesystem_of(connector: Connector) -> AbstractFileSystem:
+    return connector.fs
+
+
+def release(fs: AbstractFileSystem, loop: asyncio.AbstractEventLoop | None) -> None:
+    """Close the connections of `fs`, if it can and no request of it is under way.
+
+    Args:
+        fs: The filesystem.
+        loop: The host's loop that it belongs to; None for fsspec's own.
+    """
+    if not isinstance(fs, Releasable):
+        return
+    if loop is None:
+        from fsspec.asyn import sync
+
+        sync(fs.loop, fs._release)  # noqa: SLF001 - the pool is its owner
+    elif loop.is_running():
+        loop.call_soon_threadsafe(lambda: _keep(loop.create_task(fs._release())))  # noqa: SLF001 - the pool is its owner
+
+
+_closing: set[asyncio.Task[None]] = set()
+
+
+def _keep(task: asyncio.Task[None]) -> None:
+    # A loop holds its tasks weakly; one that closes must not be collected first.
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)

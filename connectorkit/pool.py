@@ -1,0 +1,175 @@
+"""The pool: one live filesystem per identity, policies and process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from connectorkit.filesystem import Releasable, release
+from connectorkit.fork import renew_in_child
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+__all__ = ["Opened", "Pool"]
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Opened:
+    """A filesystem as a host gets it, and the one beneath that holds connections."""
+
+    type: str
+    outer: AbstractFileSystem
+    inner: AbstractFileSystem
+    loop: asyncio.AbstractEventLoop | None = None
+    used: float = 0.0
+    seen: int = 0
+
+    def worked(self) -> bool:
+        """Tell whether a holder used it since this was last asked."""
+        operations = getattr(self.inner, "operations", 0)
+        worked, self.seen = operations != self.seen, operations
+        return worked
+
+    def is_busy(self) -> bool:
+        """Tell whether a request of it is under way."""
+        return isinstance(self.inner, Releasable) and self.inner.in_flight > 0
+
+
+@dataclass(slots=True)
+class _Turn:
+    """Lets one thread open a filesystem while others wait for the same."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    takers: int = 0
+
+
+class Pool:
+    """Filesystems by key: bounded, least recently used out first, idle ones closed.
+
+    What leaves the pool is closed only if no request of it is under way. A holder may
+    go on using it: it connects anew. While anybody holds it, its key leads to the same
+    filesystem again, so that there are never two.
+
+    Args:
+        size: How many filesystems stay open.
+        idle: After how many seconds without use one is closed.
+        clock: Monotonic seconds.
+        left: Told of each filesystem that leaves.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        idle: float,
+        clock: Callable[[], float],
+        left: Callable[[Opened], None] = lambda _entry: None,
+    ) -> None:
+        self.size = size
+        self.idle = idle
+        self._clock = clock
+        self._left = left
+        self._inherited: list[object] = []
+        self._begin()
+        renew_in_child(self)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._turns: dict[Hashable, _Turn] = {}
+        self._entries: OrderedDict[Hashable, Opened] = OrderedDict()
+        # Each lives as long as its filesystem: in the pool, or in a holder's hands.
+        self._alive: weakref.WeakValueDictionary[Hashable, Opened]
+        self._alive = weakref.WeakValueDictionary()
+        self._next_sweep = self._clock() + self.idle / 4
+
+    def after_fork(self) -> None:
+        """Forget the parent's filesystems without closing them.
+
+        To let them be collected would shut down sockets that the parent is using.
+        """
+        self._inherited.append((self._entries, list(self._alive.values())))
+        self._begin()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: Hashable, opener: Callable[[], Opened]) -> AbstractFileSystem:
+        """Return the filesystem of `key`, opened by `opener` if there is none.
+
+        Threads that ask for one key at a time share one opening; other keys go on.
+        """
+        with self._lock:
+            now = self._clock()
+            if (entry := self._entries.get(key)) is not None:
+                entry.used = now
+                self._entries.move_to_end(key)
+                if now < self._next_sweep:
+                    return entry.outer
+            else:
+                turn = self._turns.setdefault(key, _Turn())
+                turn.takers += 1
+        if entry is None:
+            entry = self._open(key, turn, opener)
+        self.sweep()
+        return entry.outer
+
+    def _open(self, key: Hashable, turn: _Turn, opener: Callable[[], Opened]) -> Opened:
+        try:
+            with turn.lock:
+                with self._lock:
+                    entry = self._entries.get(key) or self._alive.get(key)
+                if entry is None:
+                    entry = opener()
+                    # The filesystem keeps its entry alive, and so findable.
+                    entry.outer._connectorkit_entry = entry  # noqa: SLF001
+                with self._lock:
+                    entry.used = self._clock()
+                    self._alive[key] = self._entries[key] = entry
+                    self._entries.move_to_end(key)
+                return entry
+        finally:
+            with self._lock:
+                turn.takers -= 1
+                if not turn.takers:
+                    self._turns.pop(key, None)
+
+    def sweep(self) -> None:
+        """Let go of idle filesystems, of those beyond the size, of dead loops'."""
+        leaving: list[Opened] = []
+        with self._lock:
+            now = self._clock()
+            self._next_sweep = now + self.idle / 4
+            for key, entry in list(self._entries.items()):
+                if entry.loop is not None and entry.loop.is_closed():
+                    leaving.append(self._entries.pop(key))
+                elif entry.is_busy() or entry.worked():
+                    entry.used = now
+                    self._entries.move_to_end(key)
+                elif now - entry.used >= self.idle:
+                    leaving.append(self._entries.pop(key))
+            while len(self._entries) > self.size:
+                leaving.append(self._entries.popitem(last=False)[1])
+        self._release(leaving)
+
+    def close(self) -> None:
+        """Let go of every filesystem; those of running loops close on their loops."""
+        with self._lock:
+            leaving = list(self._entries.values())
+            self._entries.clear()
+        self._release(leaving)
+
+    def of_loop(self, loop: asyncio.AbstractEventLoop) -> list[Releasable]:
+        """Return the filesystems of a host's loop that can be closed."""
+        with self._lock:
+            inner = [e.inner for e in self._entries.values() if e.loop is loop]
+        return [fs for fs in inner if isinstance(fs, Releasable)]
+
+    def _release(self, leaving: Iterable[Opened]) -> None:
+        for entry in leaving:
+            self._left(entry)
+            release(entry.inner, entry.loop)

@@ -1,0 +1,177 @@
+"""GCS: connectors to Google Cloud Storage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+
+from connectorkit import ConnectorType, Endpoint, Secret, Settings, Text, hookimpl
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+__all__ = ["GCS", "GCSSettings"]
+
+_GOOGLE = "https://storage.googleapis.com"
+# Other kinds name files, commands or addresses for this machine to read, run or call.
+_KINDS_OF_TENANTS = ("service_account", "authorized_user")
+_TOKEN_HOSTS = (".googleapis.com", "accounts.google.com")
+
+
+class GCSSettings(Settings):
+    """How to reach Google Cloud Storage, or an emulator of it."""
+
+    project_id: Text = Field(
+        None,
+        title="Project ID",
+        description="Needed to list or make buckets; empty for the one that the "
+        "credentials name.",
+    )
+    json_credentials: Secret = Field(
+        None,
+        title="JSON credentials",
+        description="The key of a service account, as JSON. Empty in a configured "
+        "connector: the default credentials of the machine.",
+    )
+    token: Secret = Field(
+        None,
+        title="Token",
+        description="In place of JSON credentials, as gcsfs takes it: anon, cloud, "
+        "google_default, or an access token.",
+    )
+    endpoint_url: Endpoint = Field(
+        None, title="Endpoint", description="Empty for Google itself; for emulators."
+    )
+    connect_timeout: float = Field(
+        default=10.0,
+        gt=0,
+        le=3600,
+        title="Connect timeout",
+        description="Seconds to connect.",
+    )
+    # gcsfs itself would wait for ever.
+    read_timeout: float = Field(
+        default=60.0,
+        gt=0,
+        le=3600,
+        title="Read timeout",
+        description="Seconds to wait for the next bytes of an answer.",
+    )
+
+    @field_validator("json_credentials", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        return json.dumps(value) if isinstance(value, Mapping) else value
+
+    @field_validator("json_credentials")
+    @classmethod
+    def _is_json(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            try:
+                content = json.loads(value.get_secret_value())
+            except (ValueError, RecursionError):
+                raise ValueError("is not JSON: paste the whole key file") from None
+            if not isinstance(content, dict) or "type" not in content:
+                raise ValueError('is no key: a JSON object with a "type" is expected')
+        return value
+
+    @field_validator("token")
+    @classmethod
+    def _not_both(cls, token: object, info: Any) -> object:
+        if token is not None and info.data.get("json_credentials") is not None:
+            raise ValueError("stands beside json_credentials: give one of them")
+        return token
+
+    def credentials(self) -> dict[str, Any] | None:
+        """Return the JSON credentials, read."""
+        if self.json_credentials is None:
+            return None
+        content: dict[str, Any] = json.loads(self.json_credentials.get_secret_value())
+        return content
+
+    def refusals(self) -> Mapping[str, str]:
+        """Refuse what would sign with, or read from, what belongs to the host."""
+        if self.token is not None and self.token.get_secret_value() != "anon":
+            return {"token": "may be anon alone; give json_credentials instead"}
+        content = self.credentials()
+        if content is None:
+            return {} if self.token else {"json_credentials": "is required"}
+        if content["type"] not in _KINDS_OF_TENANTS:
+            return {"json_credentials": f"its type is none of {_KINDS_OF_TENANTS}"}
+        token_uri = content.get("token_uri")
+        if token_uri is not None and not _is_googles(token_uri):
+            return {"json_credentials": "its token_uri is not Google's"}
+        return {}
+
+
+def _is_googles(url: object) -> bool:
+    if not isinstance(url, str):
+        return False
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    host = f".{parts.hostname}" if parts.hostname else ""
+    return parts.scheme == "https" and host.endswith(_TOKEN_HOSTS)
+
+
+class GCS(ConnectorType[GCSSettings]):
+    """Google Cloud Storage, through gcsfs's plain JSON client."""
+
+    id = "gcs"
+    title = "Google Cloud Storage"
+    aliases = (
+        "google_cloud_storage",
+        "google_cloud_storage|109bbe7b-8861-45eb-8841-7244e833d97b",
+    )
+    requires = "connectorkit[gcs]"
+    Settings = GCSSettings
+
+    def open(self, settings: GCSSettings, **options: Any) -> AbstractFileSystem:
+        """Open the filesystem; default credentials are looked for now."""
+        from connectorkit_gcs.filesystem import ConnectorGCSFileSystem, timeouts
+
+        token: object = settings.credentials()
+        if token is None and settings.token is not None:
+            token = settings.token.get_secret_value()
+        return ConnectorGCSFileSystem(
+            project=settings.project_id,
+            token=token,
+            endpoint_url=settings.endpoint_url,
+            requests_timeout=timeouts(settings.connect_timeout, settings.read_timeout),
+            # Another process may write at any time.
+            use_listings_cache=False,
+            **options,
+        )
+
+    def endpoint(self, settings: GCSSettings) -> str:
+        """Say where the storage is."""
+        return settings.endpoint_url or _GOOGLE
+
+    def check(self, fs: AbstractFileSystem, path: str, settings: GCSSettings) -> None:
+        """List the buckets, or the first object under `path`."""
+        bucket, _, prefix = path.strip("/").partition("/")
+        if bucket:
+            fs.call("GET", "b/{}/o", bucket, prefix=prefix, maxResults=1)
+        elif fs.project:
+            fs.call("GET", "b", project=fs.project, maxResults=1)
+
+    def remedy(
+        self, error: BaseException, path: str, settings: GCSSettings
+    ) -> str | None:
+        """Say in one sentence what to mend, by what Google answered."""
+        from connectorkit_gcs.remedies import remedy
+
+        return remedy(error, self.endpoint(settings)) or (
+            super().remedy(error, path, settings)
+        )
+
+
+@hookimpl
+def connectorkit_connectors() -> list[type[ConnectorType[Any]]]:
+    """GCS."""
+    return [GCS]

@@ -1,0 +1,60 @@
+"""gcsfs as a connector needs it: one attempt a call, and an end to waiting."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+# gcsfs's package would import its gRPC client, which hangs in a forked child. An
+# environment that asks for it explicitly keeps its say.
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+
+import aiohttp
+from fsspec.asyn import sync_wrapper
+from gcsfs.core import GCSFileSystem
+
+from connectorkit.filesystem import Releasable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+__all__ = ["ConnectorGCSFileSystem", "timeouts"]
+
+
+def timeouts(connect: float, read: float) -> aiohttp.ClientTimeout:
+    """Return the limits of each request, in seconds; there is none on its whole."""
+    return aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
+
+
+def _once(method: Any) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Take gcsfs's own six attempts off a method: they cannot be configured."""
+    attempt: Callable[..., Coroutine[Any, Any, Any]] = method.__wrapped__
+    return attempt
+
+
+class ConnectorGCSFileSystem(Releasable, GCSFileSystem):  # type: ignore[misc]
+    """gcsfs's JSON filesystem: one attempt a call."""
+
+    _get_file_concurrent = _once(GCSFileSystem._get_file_concurrent)  # noqa: SLF001
+
+    async def _set_session(self) -> aiohttp.ClientSession:
+        session: aiohttp.ClientSession = await super()._set_session()
+        # aiohttp's own, uncounted second try of a broken request.
+        session._retry_connection = False  # noqa: SLF001 - there is no public switch
+        return session
+
+    async def _request(self, *args: Any, **kwargs: Any) -> Any:
+        with self.at_work():
+            return await _once(GCSFileSystem._request)(self, *args, **kwargs)  # noqa: SLF001
+
+    async def _get_file_request(self, *args: Any, **kwargs: Any) -> Any:
+        with self.at_work():
+            return await _once(GCSFileSystem._get_file_request)(self, *args, **kwargs)  # noqa: SLF001
+
+    # gcsfs binds its own to the base's coroutine.
+    call = sync_wrapper(GCSFileSystem._call)  # noqa: SLF001
+
+    async def _let_go(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()

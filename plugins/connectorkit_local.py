@@ -1,0 +1,79 @@
+"""Local: a directory of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, field_validator
+
+from connectorkit import ConnectorType, Settings, hookimpl
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+__all__ = ["Local", "LocalSettings"]
+
+# Linux's own limit.
+_PATH_MAX = 4096
+
+
+class LocalSettings(Settings):
+    """Which directory."""
+
+    path: Path = Field(
+        title="Directory",
+        description="An absolute path, or one that begins with ~; made if it is not "
+        "there. Paths of the connector are relative to it.",
+    )
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _is_given(cls, value: object) -> object:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("is required")
+        if isinstance(value, str) and len(value) > _PATH_MAX:
+            raise ValueError(f"is longer than {_PATH_MAX} characters")
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _is_absolute(cls, path: Path) -> Path:
+        if "\0" in str(path):
+            raise ValueError("holds a null character")
+        try:
+            path = path.expanduser()
+        except RuntimeError:
+            raise ValueError("names a home directory that is not there") from None
+        if not path.is_absolute():
+            raise ValueError("must be absolute")
+        return path
+
+
+class Local(ConnectorType[LocalSettings]):
+    """A directory of this machine; nothing above it can be reached by a path."""
+
+    id = "local"
+    title = "Local directory"
+    aliases = ("localstorage|ded5e7f0-f527-416d-8d4a-19f559bd6da5",)
+    reads_host = True
+    Settings = LocalSettings
+
+    def open(self, settings: LocalSettings, **options: Any) -> AbstractFileSystem:
+        """Make the directory and open it."""
+        from fsspec.implementations.dirfs import DirFileSystem
+        from fsspec.implementations.local import LocalFileSystem
+
+        settings.path.mkdir(parents=True, exist_ok=True)
+        local = LocalFileSystem(auto_mkdir=True)
+        return DirFileSystem(path=str(settings.path), fs=local, **options)
+
+    def endpoint(self, settings: LocalSettings) -> str:
+        """Say which directory."""
+        return str(settings.path)
+
+
+@hookimpl
+def connectorkit_connectors() -> list[type[ConnectorType[Any]]]:
+    """Local directories."""
+    return [Local]

@@ -1,0 +1,53 @@
+"""Memory: a store within the process, for tests and examples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from connectorkit import ConnectorType, Settings, hookimpl
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+__all__ = ["Memory", "MemorySettings"]
+
+_stores: dict[str, tuple[dict[str, Any], list[str]]] = {}
+
+
+class MemorySettings(Settings):
+    """Which store."""
+
+    name: str = Field(
+        default="",
+        max_length=255,
+        title="Name",
+        description="Connectors of one name share a store for as long as the process "
+        "lives.",
+    )
+
+
+class Memory(ConnectorType[MemorySettings]):
+    """A store within the process; each name has its own."""
+
+    id = "memory"
+    title = "Memory"
+    Settings = MemorySettings
+
+    def open(self, settings: MemorySettings, **options: Any) -> AbstractFileSystem:
+        """Open the store of that name."""
+        from fsspec.implementations.memory import MemoryFileSystem
+
+        # fsspec's default is one store for the whole process: tenants would meet in it.
+        options["skip_instance_cache"] = True
+        fs = MemoryFileSystem(global_store=False, **options)
+        # It outlives the filesystem, which may leave the pool and be opened again.
+        fs.store, fs.pseudo_dirs = _stores.setdefault(settings.name, ({}, [""]))
+        return fs
+
+
+@hookimpl
+def connectorkit_connectors() -> list[type[ConnectorType[Any]]]:
+    """Memory."""
+    return [Memory]

@@ -1,0 +1,164 @@
+"""S3: connectors to Amazon S3 and what speaks like it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from connectorkit import ConnectorType, Endpoint, Secret, Settings, Text, hookimpl
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+__all__ = ["S3", "S3Settings"]
+
+
+class S3Settings(Settings):
+    """How to reach a bucket store that speaks S3."""
+
+    key: Secret = Field(
+        None,
+        title="Access key ID",
+        description="Empty in a configured connector: the cloud's own chain (variables, "
+        "profile, IAM role).",
+    )
+    secret: Secret = Field(
+        None, title="Secret access key", description="Belongs to the access key ID."
+    )
+    token: Secret = Field(
+        None, title="Session token", description="For temporary credentials only."
+    )
+    endpoint_url: Endpoint = Field(
+        None, title="Endpoint", description="Empty for Amazon S3 itself."
+    )
+    region_name: Text = Field(
+        None, title="Region", description="Such as eu-central-1."
+    )
+    anon: bool = Field(
+        default=False,
+        title="Anonymous",
+        description="Sign no request; for public buckets.",
+    )
+    verify_tls: bool = Field(
+        default=True,
+        title="Verify TLS",
+        description="Turn off only for a server whose certificate cannot be verified.",
+    )
+    addressing_style: Literal["auto", "path", "virtual"] = Field(
+        default="auto",
+        title="Addressing style",
+        description="Whether the bucket stands in the path or in the host name.",
+    )
+    max_connections: int = Field(
+        default=50,
+        ge=1,
+        le=1000,
+        title="Connections",
+        description="The most connections that one process holds to the storage.",
+    )
+    # s3fs's own numbers.
+    connect_timeout: float = Field(
+        default=5.0,
+        gt=0,
+        le=3600,
+        title="Connect timeout",
+        description="Seconds to connect.",
+    )
+    read_timeout: float = Field(
+        default=15.0,
+        gt=0,
+        le=3600,
+        title="Read timeout",
+        description="Seconds to wait for the next bytes of an answer.",
+    )
+
+    @field_validator("secret")
+    @classmethod
+    def _with_its_key(cls, secret: object, info: ValidationInfo) -> object:
+        if "key" in info.data and (info.data["key"] is None) != (secret is None):
+            raise ValueError("key and secret belong together: give both or neither")
+        return secret
+
+    def refusals(self) -> Mapping[str, str]:
+        """Refuse to sign for a tenant with what the host may do."""
+        if self.key is None and not self.anon:
+            return {"key": "is required, with its secret"}
+        return {}
+
+
+class S3(ConnectorType[S3Settings]):
+    """Amazon S3, through s3fs."""
+
+    id = "s3"
+    title = "Amazon S3"
+    requires = "connectorkit[s3]"
+    Settings = S3Settings
+
+    def open(self, settings: S3Settings, **options: Any) -> AbstractFileSystem:
+        """Open the filesystem; nothing is sent until it is used."""
+        from connectorkit_s3.filesystem import ConnectorS3FileSystem
+
+        return ConnectorS3FileSystem(**self.arguments(settings), **options)
+
+    def arguments(self, settings: S3Settings) -> dict[str, Any]:
+        """Return what s3fs calls these settings."""
+        secrets = {
+            name: value.get_secret_value()
+            for name in ("key", "secret", "token")
+            if (value := getattr(settings, name)) is not None
+        }
+        return {
+            **secrets,
+            "anon": settings.anon,
+            "endpoint_url": settings.endpoint_url,
+            "client_kwargs": {
+                "region_name": settings.region_name,
+                "verify": settings.verify_tls,
+            },
+            "config_kwargs": self.client_config(settings),
+            # Another process may write at any time.
+            "use_listings_cache": False,
+        }
+
+    def client_config(self, settings: S3Settings) -> dict[str, Any]:
+        """Return the arguments of botocore's `Config`."""
+        return {
+            # One owner of retries: botocore makes one attempt.
+            "retries": {"mode": "standard", "total_max_attempts": 1},
+            "s3": {"addressing_style": settings.addressing_style},
+            "max_pool_connections": settings.max_connections,
+            "connect_timeout": settings.connect_timeout,
+            "read_timeout": settings.read_timeout,
+            # AWS_ENDPOINT_URL is the host's; whoever brings a key means another place.
+            "ignore_configured_endpoint_urls": settings.key is not None,
+        }
+
+    def endpoint(self, settings: S3Settings) -> str:
+        """Say where the storage is."""
+        return settings.endpoint_url or "Amazon S3"
+
+    def check(self, fs: AbstractFileSystem, path: str, settings: S3Settings) -> None:
+        """List the buckets, or the first key under `path`."""
+        bucket, _, prefix = path.strip("/").partition("/")
+        if bucket:
+            fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
+        elif not settings.anon:
+            fs.call_s3("list_buckets")
+
+    def remedy(
+        self, error: BaseException, path: str, settings: S3Settings
+    ) -> str | None:
+        """Say in one sentence what to mend, by the code that S3 answered."""
+        from connectorkit_s3.remedies import remedy
+
+        return remedy(error, self.endpoint(settings), settings.region_name) or (
+            super().remedy(error, path, settings)
+        )
+
+
+@hookimpl
+def connectorkit_connectors() -> list[type[ConnectorType[Any]]]:
+    """S3."""
+    return [S3]

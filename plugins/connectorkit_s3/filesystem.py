@@ -1,0 +1,124 @@
+"""s3fs as a connector needs it: one attempt a call, nothing swallowed at the root."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import TYPE_CHECKING, Any
+
+from aiobotocore.httpsession import AIOHTTPSession
+from fsspec.asyn import sync_wrapper
+from s3fs.core import S3File, S3FileSystem
+
+from connectorkit.filesystem import Releasable
+from connectorkit_s3.remedies import status_of
+
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ["ConnectorS3FileSystem"]
+
+# More at a time would fill the connection pool for an answer that nobody waits for.
+_PROBES = 16
+_THROTTLED = {408, 429}
+
+
+class SingleSendSession(AIOHTTPSession):  # type: ignore[misc]
+    """aiohttp without its own, uncounted second try of a broken request."""
+
+    async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
+        session = await super()._get_session(proxy_url)
+        session._retry_connection = False  # noqa: SLF001 - there is no public switch
+        return session
+
+
+class ConnectorS3FileSystem(Releasable, S3FileSystem):  # type: ignore[misc]
+    """s3fs's filesystem: one attempt a call, and a root that shows what one may see."""
+
+    # s3fs counts attempts, not retries; 0 would raise None.
+    retries = 1
+
+    def _prepare_config_kwargs(self) -> dict[str, Any]:
+        config = super()._prepare_config_kwargs()
+        return {"http_session_cls": SingleSendSession, **config}
+
+    async def _call_s3(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        with self.at_work():
+            answer = await super()._call_s3(method, *args, **kwargs)
+            if isinstance(answer, dict) and "Body" in answer:
+                self.until_read(answer["Body"])
+            return answer
+
+    # s3fs binds its own to the base's coroutine; S3File writes through this one.
+    call_s3 = sync_wrapper(_call_s3)
+
+    async def _let_go(self) -> None:
+        creator, self._s3 = getattr(self, "_s3creator", None), None
+        if creator is None or creator._client is None:  # noqa: SLF001 - s3fs's own way
+            return
+        await creator.__aexit__(None, None, None)
+        # s3fs's finalizer holds the creator for as long as the filesystem lives.
+        creator._client = None  # noqa: SLF001
+
+    async def _lsbuckets(self, refresh: bool = False) -> list[dict[str, Any]]:
+        """List the buckets that these credentials can browse.
+
+        s3fs answers a refusal by an empty list; here it is raised.
+        """
+        if self.anon:
+            return []
+        if "" in self.dircache and not refresh:
+            return list(self.dircache[""])
+        names: list[str] = []
+        more: dict[str, str] = {}
+        while True:
+            page = await self._call_s3("list_buckets", **more)
+            names += [bucket["Name"] for bucket in page["Buckets"]]
+            if not page.get("ContinuationToken"):
+                break
+            more = {"ContinuationToken": page["ContinuationToken"]}
+        at_a_time = asyncio.Semaphore(_PROBES)
+        seen = await asyncio.gather(*(self._can_browse(n, at_a_time) for n in names))
+        buckets = [_bucket(name) for name, ok in zip(names, seen, strict=True) if ok]
+        self.dircache[""] = buckets
+        return buckets
+
+    async def _can_browse(self, bucket: str, at_a_time: asyncio.Semaphore) -> bool:
+        async with at_a_time:
+            try:
+                await self._call_s3("head_bucket", Bucket=bucket)
+            except Exception as error:  # noqa: BLE001 - in doubt the bucket is shown
+                status = status_of(error)
+                # Denied, gone or elsewhere; a busy or broken server says nothing of it.
+                return status is None or status >= 500 or status in _THROTTLED  # noqa: PLR2004
+            return True
+
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> S3File:
+        file = super()._open(path, mode, **kwargs)
+        if "x" in mode:
+            file.commit = functools.partial(_commit_new, file)
+        return file
+
+
+def _bucket(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "Key": name,
+        "type": "directory",
+        "size": 0,
+        "Size": 0,
+        "StorageClass": "BUCKET",
+    }
+
+
+def _commit_new(file: S3File) -> None:
+    """Commit a file opened by "xb"; s3fs lets an empty one overwrite what is there."""
+    if file.tell() or file.buffer is None:
+        S3File.commit(file)
+        return
+    file._abort_mpu()  # noqa: SLF001 - as in the base's commit
+    file._call_s3(  # noqa: SLF001
+        "put_object", Bucket=file.bucket, Key=file.key, IfNoneMatch="*", **file.kwargs
+    )
+    file.buffer = None
+    file.fs.invalidate_cache(file.path)
