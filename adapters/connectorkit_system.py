@@ -7,7 +7,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from connectorkit import ConfigError, ConnectorConfig, KitConfig, SystemAdapter, hookimpl
+from connectorkit import (
+    ConfigError,
+    ConnectorConfig,
+    KitConfig,
+    SystemAdapter,
+    hookimpl,
+)
 
 __all__ = ["VARIABLES", "WORKFLOW_EXECUTION_ID", "System"]
 

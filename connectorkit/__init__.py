@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from connectorkit.hookspecs import hookimpl
     from connectorkit.kit import ConnectorKit
     from connectorkit.pipeline import Policy, PolicySettings
-    from connectorkit.registry import PluginInfo
+    from connectorkit.plugin import PluginInfo
     from connectorkit.settings import Endpoint, Secret, Settings, Text
 
 __all__ = [
@@ -96,7 +96,7 @@ _HOMES = {
     "hookspecs": ("hookimpl",),
     "kit": ("ConnectorKit",),
     "pipeline": ("Policy", "PolicySettings"),
-    "registry": ("PluginInfo",),
+    "plugin": ("PluginInfo",),
     "settings": ("Endpoint", "Secret", "Settings", "Text"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

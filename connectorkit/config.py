@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -22,6 +21,9 @@ from pydantic import (
 
 from connectorkit.connector import valid_id
 from connectorkit.errors import ConfigError, InvalidConnectorID
+
+if TYPE_CHECKING:
+    import os
 
 __all__ = [
     "ConnectorConfig",
@@ -262,9 +264,7 @@ def _validated(raw: Mapping[str, Any], named: str) -> KitConfig:
 _WORDS = {"missing": "is required", "extra_forbidden": "is not known here"}
 
 
-def problems_of(
-    error: ValidationError, known: Iterable[str] = ()
-) -> dict[str, str]:
+def problems_of(error: ValidationError, known: Iterable[str] = ()) -> dict[str, str]:
     """Say what is wrong with each field, never what its value was."""
     found: dict[str, str] = {}
     for each in error.errors(include_url=False, include_input=False):

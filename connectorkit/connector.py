@@ -6,7 +6,6 @@ import base64
 import binascii
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -16,7 +15,7 @@ from connectorkit.remedies import network_remedy
 from connectorkit.settings import Settings as _Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Mapping
 
     from fsspec import AbstractFileSystem
     from fsspec.asyn import AsyncFileSystem
@@ -231,7 +230,7 @@ class Connector:
             MissingExtra: The client library is not installed.
             KitClosed: The kit was closed.
         """
-        return self._kit._filesystem(self)  # noqa: SLF001 - the kit's other half
+        return self._kit._filesystem(self)
 
     def async_fs(self) -> AsyncFileSystem:
         """Return the filesystem for the running event loop, one for each loop.
@@ -241,7 +240,7 @@ class Connector:
         Raises:
             RuntimeError: No event loop is running.
         """
-        return self._kit._async_filesystem(self)  # noqa: SLF001 - the kit's other half
+        return self._kit._async_filesystem(self)
 
     def check(self, path: str = "") -> None:
         """Find out whether the connector works, by one cheap request or two.

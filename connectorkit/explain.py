@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from connectorkit.config import is_reference
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from connectorkit.settings import Settings
 
 __all__ = ["Explanation", "redacted"]

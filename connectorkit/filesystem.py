@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from connectorkit.errors import NotPicklable
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterator
 
     from fsspec import AbstractFileSystem
@@ -98,9 +98,9 @@ def release(fs: AbstractFileSystem, loop: asyncio.AbstractEventLoop | None) -> N
     if loop is None:
         from fsspec.asyn import sync
 
-        sync(fs.loop, fs._release)  # noqa: SLF001 - the pool is its owner
+        sync(fs.loop, fs._release)  # type: ignore[attr-defined]
     elif loop.is_running():
-        loop.call_soon_threadsafe(lambda: _keep(loop.create_task(fs._release())))  # noqa: SLF001 - the pool is its owner
+        loop.call_soon_threadsafe(lambda: _keep(loop.create_task(fs._release())))
 
 
 _closing: set[asyncio.Task[None]] = set()

@@ -16,7 +16,7 @@ Hooks are for loading, lookup and events; operations on storage are never hooks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -36,7 +36,7 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 
 @hookspec
-def connectorkit_connectors() -> Iterable[type[ConnectorType]]:  # type: ignore[empty-body]
+def connectorkit_connectors() -> Iterable[type[ConnectorType[Any]]]:  # type: ignore[empty-body]
     """Connector types that this plugin teaches."""
 
 

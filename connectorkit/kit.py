@@ -3,70 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import os
-import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
-from datetime import date, timedelta
-from datetime import time as time_of_day
-from decimal import Decimal
-from enum import Enum
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
-from uuid import UUID
-
-from pydantic import AnyUrl, ValidationError
 
 from connectorkit import config as configuration
-from connectorkit.config import ConnectorConfig, did_you_mean, problems_of, reveal
-from connectorkit.connector import Connector, ConnectorType, valid_id
-from connectorkit.errors import (
-    ConfigError,
-    InvalidSettings,
-    KitClosed,
-    MissingExtra,
-    PluginFailed,
-    UnknownConnector,
-    UnknownPolicy,
-)
+from connectorkit.connector import Connector, ConnectorType
+from connectorkit.errors import KitClosed, MissingExtra, PluginFailed
 from connectorkit.events import FilesystemClosed, FilesystemOpened
 from connectorkit.explain import Explanation, redacted
 from connectorkit.filesystem import Releasable
-from connectorkit.pipeline import Policy, wrap
+from connectorkit.identity import identity
+from connectorkit.pipeline import wrap
 from connectorkit.pool import Opened, Pool
-from connectorkit.registry import Plugin, PluginInfo, Registry
-from connectorkit.settings import Settings
+from connectorkit.registry import Registry
+from connectorkit.resolver import Plan, Resolver
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping
+
     from fsspec import AbstractFileSystem
     from fsspec.asyn import AsyncFileSystem
 
+    from connectorkit.plugin import PluginInfo
+
 __all__ = ["ConnectorKit", "kit_for"]
-
-# An identity never leaves the process, so its key need not either; without the key
-# nobody can try secrets against a digest.
-_IDENTITY_KEY = secrets.token_bytes(32)
-_MOST_PROBLEMS = 20
-# Types of settings whose text tells any two values apart.
-_NAMED = (PurePath, AnyUrl, Decimal, Enum, UUID, date, time_of_day, timedelta)
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """How a connector ID is served."""
-
-    how: str
-    teaches: ConnectorType[Any]
-    plugin: Plugin
-    config: ConnectorConfig
-    is_shared: bool = False
-    is_portable: bool = False
-    is_lasting: bool = False
 
 
 class ConnectorKit:
@@ -103,9 +66,9 @@ class ConnectorKit:
             self.config.pool.size, self.config.pool.idle, clock, self._left
         )
         self._hot: dict[str, Connector] = {}
-        self._default_policies: tuple[Policy, ...] | None = None
+        self._resolver = Resolver(self._source, self.registry)
         self._is_closed = False
-        if self._source.portable:
+        if self._portable_name is not None:
             _kits.setdefault(self._portable_name, self)
 
     # Resolving
@@ -146,76 +109,18 @@ class ConnectorKit:
             except (KeyError, TypeError):
                 pass
         self._refuse_if_closed()
-        plan = self._plan(connector_id, settings, trusted=trusted)
+        plan = self._resolver.plan(connector_id, settings, trusted=trusted)
         connector = self._connector(connector_id, plan, pool=pool)
         # Opening now tells of a missing client library here, not in the first read.
         self._filesystem(connector)
-        if plan.is_lasting and pool:
+        if plan.claim.is_lasting and pool:
             connector = self._hot.setdefault(connector_id, connector)
         return connector
 
-    def _plan(
-        self,
-        connector_id: str,
-        settings: Mapping[str, Any] | None,
-        *,
-        trusted: bool,
-    ) -> _Plan:
-        valid_id(connector_id)
-        if settings is not None and not isinstance(settings, Mapping):
-            raise InvalidSettings(
-                f"Settings of {connector_id!r} are a {type(settings).__name__}: pass "
-                "a mapping of names to values."
-            )
-        source = self._source
-        for adapter in self.registry.adapters():
-            if (config := adapter.claim(connector_id, self.config)) is not None:
-                _refuse_settings(connector_id, settings, "a system-internal ID")
-                how = f"system adapter {adapter.name!r}"
-                return self._taught(
-                    connector_id, config, how,
-                    is_shared=True, is_portable=source.portable, is_lasting=True,
-                )  # fmt: skip
-        if (config := self.config.connectors.get(connector_id)) is not None:
-            _refuse_settings(connector_id, settings, f"configured in {source.name}")
-            how = f"[connectors.{connector_id}] in {source.name}"
-            return self._taught(
-                connector_id, config, how,
-                is_portable=source.portable, is_lasting=True,
-            )  # fmt: skip
-        if not settings and (found := self.registry.lookup(connector_id)):
-            config, plugin = found
-            how = f"lookup of plugin {plugin!r}"
-            return self._taught(
-                connector_id, config, how, is_portable=source.portable
-            )
-        config = ConnectorConfig(
-            type=connector_id, settings=dict(settings or {}), trusted=trusted
-        )
-        return self._taught(connector_id, config, "type and settings")
-
-    def _taught(
-        self, connector_id: str, config: ConnectorConfig, how: str, **facts: bool
-    ) -> _Plan:
-        found = self.registry.connector_type(config.type)
-        if found is None:
-            raise self._unknown(connector_id, config.type)
-        return _Plan(how, *found, config, **facts)
-
-    def _unknown(self, connector_id: str, type_id: str) -> UnknownConnector:
-        if type_id == connector_id:
-            known = {*self.config.connectors, *self.registry.names("connector type")}
-            known.update(i for s in self.config.system.values() for i in s.ids)
-            what = f"Nothing answers to connector ID {connector_id!r}"
-        else:
-            known = set(self.registry.names("connector type"))
-            what = f"Connector {connector_id!r} has the unknown type {type_id!r}"
-        sentence = what + did_you_mean(type_id, known).rstrip("?")
-        return UnknownConnector("; ".join([sentence, *self.registry.failures()]) + ".")
-
-    def _connector(self, connector_id: str, plan: _Plan, *, pool: bool) -> Connector:
-        settings = self._settings(connector_id, plan)
-        policies = self._policies(connector_id, plan.config)
+    def _connector(self, connector_id: str, plan: Plan, *, pool: bool) -> Connector:
+        claim = plan.claim
+        settings = self._resolver.settings(connector_id, plan)
+        policies = self._resolver.policies(connector_id, claim.config)
         return Connector(
             id=connector_id,
             type=plan.teaches.id,
@@ -224,93 +129,20 @@ class ConnectorKit:
             _settings=settings,
             _policies=policies,
             _key=(
-                _identity(plan.teaches.id, settings),
+                identity(plan.teaches.id, settings),
                 tuple(f"{p.name} {p.settings.model_dump_json()}" for p in policies),
-                plan.is_shared,
+                claim.is_shared,
             ),
-            _is_shared=plan.is_shared,
-            _source=self._portable_name if plan.is_portable else None,
+            _is_shared=claim.is_shared,
+            _source=None if claim.is_adhoc else self._portable_name,
             _alone=None if pool else {},
         )
-
-    def _settings(self, connector_id: str, plan: _Plan) -> Settings:
-        raw, problems = plan.config.settings, dict[str, str]()
-        if plan.config.trusted:
-            try:
-                raw = reveal(raw, os.environ)
-            except ConfigError as error:
-                raise ConfigError(f"Connector {connector_id!r}: {error}.") from None
-        else:
-            problems |= _refused(raw, plan.teaches)
-        settings = None
-        try:
-            settings = plan.teaches.Settings.model_validate(raw)
-        except ValidationError as error:
-            known = plan.teaches.Settings.model_fields
-            problems = problems_of(error, known) | problems
-        except Exception as error:  # noqa: BLE001 - its text may hold a value
-            problems["it"] = f"the type's own model fails with {type(error).__name__}"
-        if settings is not None and not plan.config.trusted:
-            problems = dict(settings.refusals()) | problems
-        if problems:
-            told = [f"{k}: {v}" for k, v in problems.items()]
-            if len(told) > _MOST_PROBLEMS:
-                told[_MOST_PROBLEMS:] = [f"and {len(told) - _MOST_PROBLEMS} more"]
-            raise InvalidSettings(
-                f"Settings of connector {connector_id!r} ({plan.teaches.id}) do not "
-                f"fit: {'; '.join(told)}.",
-                problems,
-            )
-        assert settings is not None  # noqa: S101 - else there was a problem
-        return settings
-
-    def _policies(
-        self, connector_id: str, config: ConnectorConfig
-    ) -> tuple[Policy, ...]:
-        is_default = config.policies is None and not config.tables
-        if is_default and self._default_policies is not None:
-            return self._default_policies
-        names = config.policies
-        if names is None:
-            names = self.config.policies.enabled or ()
-        for name in sorted({*config.tables} - {*names}):
-            self._policy(name, connector_id)
-        policies = tuple(
-            self._policy(name, connector_id, config.tables.get(name, {}))
-            for name in names
-        )
-        if is_default:
-            self._default_policies = policies
-        return policies
-
-    def _policy(
-        self, name: str, connector_id: str, table: Mapping[str, Any] | None = None
-    ) -> Policy:
-        found = self.registry.policy(name)
-        if found is None:
-            near = did_you_mean(name, self.registry.names("policy")).rstrip("?")
-            raise UnknownPolicy(
-                f"Connector {connector_id!r} names the policy {name!r}, which no "
-                f"plugin provides{near}."
-            )
-        policy, _ = found
-        merged = {**self.config.policies.tables.get(name, {}), **(table or {})}
-        try:
-            return policy(policy.Settings.model_validate(merged))
-        except ValidationError as error:
-            told = problems_of(error, policy.Settings.model_fields)
-            raise ConfigError(
-                f"Policy {name!r} of connector {connector_id!r} is wrong: "
-                f"{'; '.join(f'{k}: {v}' for k, v in told.items())}."
-            ) from None
 
     # Opening
 
     def _filesystem(self, connector: Connector) -> AbstractFileSystem:
         if (alone := connector._alone) is None:
-            return self._pool.get(
-                connector._key, lambda: self._open(connector)
-            )
+            return self._pool.get(connector._key, lambda: self._open(connector))
         key = os.getpid()
         if key not in alone:
             alone[key] = self._open(connector)
@@ -371,8 +203,9 @@ class ConnectorKit:
             raise KitClosed("This kit was closed: make another one.")
 
     @property
-    def _portable_name(self) -> str:
-        return str(self._source.path or "")
+    def _portable_name(self) -> str | None:
+        """How another process finds this configuration: by path, or by the defaults."""
+        return str(self._source.path or "") if self._source.portable else None
 
     # Telling
 
@@ -390,17 +223,18 @@ class ConnectorKit:
         Raises:
             ConnectorKitError: What `resolve` would raise, a missing client aside.
         """
-        plan = self._plan(connector_id, settings, trusted=trusted)
-        valid = self._settings(connector_id, plan)
+        plan = self._resolver.plan(connector_id, settings, trusted=trusted)
+        valid = self._resolver.settings(connector_id, plan)
+        policies = self._resolver.policies(connector_id, plan.claim.config)
         return Explanation(
             id=connector_id,
-            how=plan.how,
+            how=plan.claim.how,
             type=plan.teaches.id,
             plugin=plan.plugin.name,
             distribution=plan.plugin.origin,
-            settings=redacted(valid, plan.config.settings),
-            policies=tuple(p.name for p in self._policies(connector_id, plan.config)),
-            is_shared=plan.is_shared,
+            settings=redacted(valid, plan.claim.config.settings),
+            policies=tuple(policy.name for policy in policies),
+            is_shared=plan.claim.is_shared,
         )
 
     def plugins(self) -> list[PluginInfo]:
@@ -458,56 +292,6 @@ class ConnectorKit:
         return f"<ConnectorKit of {self._source.name}>"
 
 
-def _refuse_settings(
-    connector_id: str, settings: Mapping[str, Any] | None, what: str
-) -> None:
-    if settings:
-        raise InvalidSettings(
-            f"Connector {connector_id!r} is {what} and takes no settings at the call."
-        )
-
-
-def _refused(
-    raw: Mapping[str, Any], teaches: ConnectorType[Any]
-) -> dict[str, str]:
-    """Say what a tenant's settings may not say, whatever the type."""
-    problems = {
-        str(name)[:60]: "a reference to the host's environment or files is refused in "
-        "settings that a tenant passes"
-        for name, value in raw.items()
-        if configuration.has_reference(value)
-    }
-    if teaches.reads_host:
-        problems["type"] = (
-            f"{teaches.id!r} opens this machine's own files: configure the connector "
-            "in connectorkit.toml, or pass trusted=True"
-        )
-    return problems
-
-
-def _identity(type_id: str, settings: Settings) -> str:
-    text = json.dumps(
-        [type_id, settings.model_dump()], default=_plain, sort_keys=True
-    )
-    return hashlib.blake2b(text.encode(), key=_IDENTITY_KEY, digest_size=16).hexdigest()
-
-
-def _plain(value: object) -> object:
-    """Turn a setting into JSON; two different ones must never look the same."""
-    if hasattr(value, "get_secret_value"):
-        return value.get_secret_value()
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, set | frozenset):
-        return sorted(value, key=repr)
-    if isinstance(value, _NAMED):
-        return str(value)
-    raise PluginFailed(
-        f"A setting is of type {type(value).__name__}, which cannot tell two "
-        "connectors apart: use texts, numbers, paths, URLs, dates or secrets."
-    )
-
-
 _kits: weakref.WeakValueDictionary[str, ConnectorKit] = weakref.WeakValueDictionary()
 _landed: dict[str, ConnectorKit] = {}
 _landing = threading.Lock()
@@ -521,6 +305,6 @@ def kit_for(source: str) -> ConnectorKit:
     """
     with _landing:
         kit = _kits.get(source)
-        if kit is None or kit._is_closed:  # noqa: SLF001 - same module
+        if kit is None or kit._is_closed:
             kit = _kits[source] = _landed[source] = ConnectorKit(source or None)
         return kit

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +12,9 @@ from connectorkit.filesystem import Releasable, release
 from connectorkit.fork import renew_in_child
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Hashable, Iterable
+
     from fsspec import AbstractFileSystem
 
 __all__ = ["Opened", "Pool"]
@@ -126,7 +127,7 @@ class Pool:
                 if entry is None:
                     entry = opener()
                     # The filesystem keeps its entry alive, and so findable.
-                    entry.outer._connectorkit_entry = entry  # noqa: SLF001
+                    entry.outer._connectorkit_entry = entry
                 with self._lock:
                     entry.used = self._clock()
                     self._alive[key] = self._entries[key] = entry

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from connectorkit import hookspecs
-from connectorkit.config import PluginsConfig, did_you_mean
-from connectorkit.connector import ConnectorType, SystemAdapter, valid_id
+from connectorkit.config import ConnectorConfig, PluginsConfig, did_you_mean
 from connectorkit.errors import (
-    ConnectorKitError,
     PluginBlocked,
     PluginConflict,
     PluginError,
@@ -26,102 +21,15 @@ from connectorkit.errors import (
 )
 from connectorkit.events import PluginLoaded
 from connectorkit.fork import renew_in_child
-from connectorkit.pipeline import Policy
-from connectorkit.settings import Settings
+from connectorkit.plugin import Kind, Plugin, PluginInfo, hook_names, one_line, verify
 
 if TYPE_CHECKING:
-    from connectorkit.config import ConnectorConfig
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["PluginInfo", "Registry"]
+    from connectorkit.connector import ConnectorType, SystemAdapter
+    from connectorkit.pipeline import Policy
 
-OWN = "connectorkit"
-State = Literal["available", "loaded", "blocked", "failed", "shadowed"]
-
-
-@dataclass(frozen=True, slots=True)
-class PluginInfo:
-    """What is known of a plugin.
-
-    Attributes:
-        name: Its entry point's name: its only name.
-        state: `available` (not asked for yet), `loaded`, `blocked` (turned off),
-            `failed` (see `error`) or `shadowed` (another one serves its name).
-        distribution: What `pip` calls it; None for one registered by hand.
-        version: Of the distribution.
-        provides: Such as `type box` or `policy audit`; known once it is loaded.
-        seconds: How long its import and its hooks took.
-        error: Why it cannot serve.
-    """
-
-    name: str
-    state: State
-    distribution: str | None
-    version: str | None
-    provides: tuple[str, ...]
-    seconds: float | None
-    error: str | None
-
-
-@dataclass(slots=True, eq=False)
-class Plugin:
-    """A plugin and what it offered."""
-
-    name: str
-    distribution: str | None
-    version: str | None
-    load: Callable[[], object]
-    state: State = "available"
-    error: BaseException | str | None = None
-    seconds: float | None = None
-    module: object = None
-    types: dict[str, ConnectorType[Any]] = field(default_factory=dict)
-    aliases: dict[str, ConnectorType[Any]] = field(default_factory=dict)
-    policies: dict[str, type[Policy]] = field(default_factory=dict)
-    adapters: tuple[SystemAdapter, ...] = ()
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    loading: bool = False
-
-    @property
-    def is_own(self) -> bool:
-        """Whether connectorkit itself ships it."""
-        return self.distribution == OWN
-
-    @property
-    def origin(self) -> str:
-        """The distribution with its version, for messages."""
-        if self.distribution is None:
-            return "registered by hand"
-        return f"{self.distribution} {self.version or ''}".strip()
-
-    def offers(self, kind: Kind, name: str) -> Any:
-        """Return the connector type or policy that it offers under `name`."""
-        if kind == "policy":
-            return self.policies.get(name)
-        return self.types.get(name) or self.aliases.get(name)
-
-    def info(self) -> PluginInfo:
-        """Return the public view."""
-        return PluginInfo(
-            name=self.name,
-            state=self.state,
-            distribution=self.distribution,
-            version=self.version,
-            provides=(
-                *(f"type {name}" for name in self.types),
-                *(f"adapter {each.name}" for each in self.adapters),
-                *(f"policy {name}" for name in self.policies),
-            ),
-            seconds=self.seconds,
-            error=None if self.error is None else _one_line(self.error),
-        )
-
-
-Kind = Literal["connector type", "policy"]
-
-
-def _one_line(error: BaseException | str) -> str:
-    text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())[:300]
+__all__ = ["Registry"]
 
 
 class Registry:
@@ -215,6 +123,11 @@ class Registry:
                 stacklevel=2,
             )
 
+    @property
+    def _plugins(self) -> list[Plugin]:
+        # A copy: one may be registered while another thread goes through them.
+        return list(self._by_name.values())
+
     # Loading
 
     def register(self, module: object, name: str | None = None) -> None:
@@ -224,7 +137,7 @@ class Registry:
             PluginConflict: The name is taken.
             PluginError: It breaks the contract.
         """
-        name = name or getattr(module, "__name__", type(module).__name__)
+        name = name or str(getattr(module, "__name__", type(module).__name__))
         plugin = Plugin(name, None, None, lambda: module)
         with self._lock:
             if (other := self._by_name.get(name)) is not None:
@@ -271,7 +184,7 @@ class Registry:
         if plugin.state == "failed":
             raise PluginFailed(
                 f"Plugin {plugin.name!r} ({plugin.origin}) cannot serve: "
-                f"{_one_line(plugin.error or '')}. Mend it, or disable it."
+                f"{one_line(plugin.error or '')}. Mend it, or disable it."
             ) from (plugin.error if isinstance(plugin.error, Exception) else None)
         return plugin
 
@@ -279,10 +192,11 @@ class Registry:
         begin = time.perf_counter()
         try:
             module = plugin.load()
-            _verify(module)
+            verify(module)
             with self._lock:
                 self._hook_up(plugin, module)
-            self._collect(plugin, module)
+            plugin.collect(module)
+            self._refuse_own_names(plugin)
         except Exception as error:  # noqa: BLE001 - recorded, raised when asked for
             self._unhook(plugin)
             plugin.error, plugin.state = error, "failed"
@@ -295,40 +209,22 @@ class Registry:
         self._hooks.register(module, plugin.name)
         for caller in self._hooks.get_hookcallers(module) or ():
             if not caller.has_spec():
-                near = did_you_mean(caller.name, _hook_names())
+                near = did_you_mean(caller.name, hook_names())
                 raise PluginFailed(f"{caller.name!r} is no hook{near}")
 
     def _unhook(self, plugin: Plugin) -> None:
         with self._lock:
             if self._hooks.get_plugin(plugin.name) is not None:
                 self._hooks.unregister(name=plugin.name)
-        plugin.types, plugin.aliases, plugin.policies = {}, {}, {}
-        plugin.adapters = ()
+        plugin.forget()
 
-    def _collect(self, plugin: Plugin, module: object) -> None:
-        for offered in _offers(module, "connectorkit_connectors"):
-            made = _connector_type(offered)
-            self._refuse_own_names(plugin, "connector type", made.id, *made.aliases)
-            plugin.types[made.id] = made
-            plugin.aliases |= dict.fromkeys(made.aliases, made)
-        for offered in _offers(module, "connectorkit_policies"):
-            policy = _policy(offered)
-            self._refuse_own_names(plugin, "policy", policy.name)
-            plugin.policies[policy.name] = policy
-        adapters = tuple(_offers(module, "connectorkit_adapters"))
-        if wrong := [each for each in adapters if not isinstance(each, SystemAdapter)]:
-            raise PluginFailed(f"{wrong[0]!r:.80} is no SystemAdapter instance")
-        plugin.adapters = adapters
-
-    def _refuse_own_names(self, plugin: Plugin, kind: Kind, *names: str) -> None:
+    def _refuse_own_names(self, plugin: Plugin) -> None:
         if plugin.is_own:
             return
-        for name in names:
+        for name in (*plugin.types, *plugin.aliases, *plugin.policies):
             holder = self._by_name.get(name.partition("|")[0])
             if holder is not None and holder.is_own:
-                raise PluginFailed(
-                    f"it offers the {kind} {name!r}, a name of connectorkit's own"
-                )
+                raise PluginFailed(f"it offers {name!r}, a name of connectorkit's own")
 
     # Asking
 
@@ -355,7 +251,7 @@ class Registry:
         ):
             return offered, namesake
         # connectorkit's own first: nobody can take a name of theirs.
-        own = [p for p in self._by_name.values() if p.is_own]
+        own = [p for p in self._plugins if p.is_own]
         for plugin in self._try_load(own):
             if offered := plugin.offers(kind, name):
                 return offered, plugin
@@ -370,14 +266,14 @@ class Registry:
 
     def load_all(self) -> list[Plugin]:
         """Load every plugin that may serve, and return those that do."""
-        return self._try_load(list(self._by_name.values()))
+        return self._try_load(self._plugins)
 
     def _try_load(self, plugins: Iterable[Plugin]) -> list[Plugin]:
         loaded = []
         for plugin in plugins:
             try:
                 loaded.append(self._load(plugin))
-            except PluginError:  # noqa: PERF203 - recorded with the plugin
+            except PluginError:
                 continue
         return loaded
 
@@ -387,7 +283,7 @@ class Registry:
         Raises:
             PluginError: One that should serve cannot.
         """
-        serving = [p for p in self._by_name.values() if p.name == "system" and p.is_own]
+        serving = [p for p in self._plugins if p.name == "system" and p.is_own]
         serving = [p for p in serving if p.state != "blocked"]
         for name in self._config.adapters:
             if (plugin := self._by_name.get(name)) and plugin not in serving:
@@ -403,8 +299,6 @@ class Registry:
         Raises:
             PluginFailed: None knew it, and one of them failed.
         """
-        from connectorkit.config import ConnectorConfig
-
         self.load_all()
         failure: PluginFailed | None = None
         for impl in reversed(self._hooks.hook.connectorkit_lookup.get_hookimpls()):
@@ -417,7 +311,7 @@ class Registry:
             except Exception as error:  # noqa: BLE001 - another one may know the ID
                 failure = failure or PluginFailed(
                     f"Plugin {impl.plugin_name!r} could not look {connector_id!r} up: "
-                    f"{_one_line(error)}."
+                    f"{one_line(error)}."
                 )
                 failure.__cause__ = failure.__cause__ or error
             else:
@@ -435,7 +329,7 @@ class Registry:
             except Exception as error:  # noqa: BLE001 - events never break a call
                 warnings.warn(
                     f"Plugin {impl.plugin_name!r} failed on an event: "
-                    f"{_one_line(error)}",
+                    f"{one_line(error)}",
                     stacklevel=2,
                 )
 
@@ -448,7 +342,7 @@ class Registry:
 
     def infos(self) -> list[PluginInfo]:
         """Return what is known of each plugin; imports none."""
-        plugins = [*self._by_name.values(), *self._aside]
+        plugins = [*self._plugins, *self._aside]
         return [p.info() for p in sorted(plugins, key=lambda p: p.name)]
 
     def names(self, kind: Kind) -> list[str]:
@@ -461,75 +355,14 @@ class Registry:
     def failures(self) -> list[str]:
         """Return one sentence for each plugin that failed."""
         return [
-            f"plugin {p.name!r} ({p.origin}) failed: {_one_line(p.error or '')}"
-            for p in self._by_name.values()
+            f"plugin {p.name!r} ({p.origin}) failed: {one_line(p.error or '')}"
+            for p in self._plugins
             if p.state == "failed"
         ]
 
 
 def _listed(names: str) -> set[str]:
     return {name for part in names.split(",") if (name := part.strip())}
-
-
-def _hook_names() -> list[str]:
-    return [name for name in vars(hookspecs) if name.startswith("connectorkit_")]
-
-
-def _verify(module: object) -> None:
-    """Find what pluggy would pass over in silence."""
-    if inspect.isclass(module):
-        raise PluginFailed(
-            f"the entry point names the class {module.__name__}: name a module, or an "
-            "instance"
-        )
-    unmarked = [
-        name
-        for name in _hook_names()
-        if callable(hook := getattr(module, name, None))
-        and not hasattr(hook, f"{hookspecs.GROUP}_impl")
-    ]
-    if unmarked:
-        raise PluginFailed(f"{unmarked[0]} is not marked by @connectorkit.hookimpl")
-
-
-def _offers(module: object, hook: str) -> Iterable[Any]:
-    function = getattr(module, hook, None)
-    if function is None:
-        return ()
-    offered = function()
-    if isinstance(offered, str | bytes) or not isinstance(offered, Iterable):
-        raise PluginFailed(f"{hook} returned {offered!r:.80}, not a list")
-    return offered
-
-
-def _connector_type(offered: object) -> ConnectorType[Any]:
-    if not (inspect.isclass(offered) and issubclass(offered, ConnectorType)):
-        raise PluginFailed(f"{offered!r:.80} is no subclass of ConnectorType")
-    name = offered.__name__
-    aliases = getattr(offered, "aliases", ())
-    if not isinstance(aliases, tuple | list):
-        raise PluginFailed(f"{name}.aliases is no tuple of connector IDs")
-    for each in (getattr(offered, "id", None), *aliases):
-        try:
-            valid_id(each)
-        except ConnectorKitError as error:
-            raise PluginFailed(f"{name}: {error}") from None
-    if not (
-        inspect.isclass(offered.Settings) and issubclass(offered.Settings, Settings)
-    ):
-        raise PluginFailed(f"{name}.Settings is no subclass of connectorkit.Settings")
-    if inspect.isabstract(offered):
-        missing = ", ".join(sorted(offered.__abstractmethods__))
-        raise PluginFailed(f"{name} does not define {missing}")
-    return offered()
-
-
-def _policy(offered: object) -> type[Policy]:
-    if not (inspect.isclass(offered) and issubclass(offered, Policy)):
-        raise PluginFailed(f"{offered!r:.80} is no subclass of Policy")
-    if not isinstance(getattr(offered, "name", None), str):
-        raise PluginFailed(f"{offered.__name__} has no name")
-    return offered
 
 
 def _conflict(kind: str, name: str, plugins: list[Plugin]) -> PluginConflict:

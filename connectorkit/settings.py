@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -15,6 +14,9 @@ from pydantic import (
     StringConstraints,
 )
 from pydantic import Field as _Field
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["Endpoint", "Secret", "Settings", "Text"]
 

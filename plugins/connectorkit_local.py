@@ -66,7 +66,13 @@ class Local(ConnectorType[LocalSettings]):
 
         settings.path.mkdir(parents=True, exist_ok=True)
         local = LocalFileSystem(auto_mkdir=True)
-        return DirFileSystem(path=str(settings.path), fs=local, **options)
+        on_loop = options.pop("asynchronous", False) and options.pop("loop", None)
+        fs = DirFileSystem(path=str(settings.path), fs=local, **options)
+        if not on_loop:
+            return fs
+        from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+
+        return AsyncFileSystemWrapper(fs, asynchronous=True)
 
     def endpoint(self, settings: LocalSettings) -> str:
         """Say which directory."""

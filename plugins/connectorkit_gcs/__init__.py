@@ -154,6 +154,7 @@ class GCS(ConnectorType[GCSSettings]):
 
     def check(self, fs: AbstractFileSystem, path: str, settings: GCSSettings) -> None:
         """List the buckets, or the first object under `path`."""
+        del settings
         bucket, _, prefix = path.strip("/").partition("/")
         if bucket:
             fs.call("GET", "b/{}/o", bucket, prefix=prefix, maxResults=1)

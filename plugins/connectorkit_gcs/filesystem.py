@@ -35,24 +35,26 @@ def _once(method: Any) -> Callable[..., Coroutine[Any, Any, Any]]:
 class ConnectorGCSFileSystem(Releasable, GCSFileSystem):  # type: ignore[misc]
     """gcsfs's JSON filesystem: one attempt a call."""
 
-    _get_file_concurrent = _once(GCSFileSystem._get_file_concurrent)  # noqa: SLF001
+    _session: aiohttp.ClientSession | None
+
+    _get_file_concurrent = _once(GCSFileSystem._get_file_concurrent)
 
     async def _set_session(self) -> aiohttp.ClientSession:
         session: aiohttp.ClientSession = await super()._set_session()
         # aiohttp's own, uncounted second try of a broken request.
-        session._retry_connection = False  # noqa: SLF001 - there is no public switch
+        session._retry_connection = False
         return session
 
     async def _request(self, *args: Any, **kwargs: Any) -> Any:
         with self.at_work():
-            return await _once(GCSFileSystem._request)(self, *args, **kwargs)  # noqa: SLF001
+            return await _once(GCSFileSystem._request)(self, *args, **kwargs)
 
     async def _get_file_request(self, *args: Any, **kwargs: Any) -> Any:
         with self.at_work():
-            return await _once(GCSFileSystem._get_file_request)(self, *args, **kwargs)  # noqa: SLF001
+            return await _once(GCSFileSystem._get_file_request)(self, *args, **kwargs)
 
     # gcsfs binds its own to the base's coroutine.
-    call = sync_wrapper(GCSFileSystem._call)  # noqa: SLF001
+    call = sync_wrapper(GCSFileSystem._call)
 
     async def _let_go(self) -> None:
         session, self._session = self._session, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -10,6 +9,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from connectorkit import ConnectorType, Endpoint, Secret, Settings, Text, hookimpl
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fsspec import AbstractFileSystem
 
 __all__ = ["S3", "S3Settings"]
@@ -21,8 +22,8 @@ class S3Settings(Settings):
     key: Secret = Field(
         None,
         title="Access key ID",
-        description="Empty in a configured connector: the cloud's own chain (variables, "
-        "profile, IAM role).",
+        description="Empty in a configured connector: the cloud's own chain "
+        "(variables, profile, IAM role).",
     )
     secret: Secret = Field(
         None, title="Secret access key", description="Belongs to the access key ID."
@@ -33,9 +34,7 @@ class S3Settings(Settings):
     endpoint_url: Endpoint = Field(
         None, title="Endpoint", description="Empty for Amazon S3 itself."
     )
-    region_name: Text = Field(
-        None, title="Region", description="Such as eu-central-1."
-    )
+    region_name: Text = Field(None, title="Region", description="Such as eu-central-1.")
     anon: bool = Field(
         default=False,
         title="Anonymous",

@@ -27,8 +27,8 @@ class SingleSendSession(AIOHTTPSession):  # type: ignore[misc]
     """aiohttp without its own, uncounted second try of a broken request."""
 
     async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
-        session = await super()._get_session(proxy_url)
-        session._retry_connection = False  # noqa: SLF001 - there is no public switch
+        session: aiohttp.ClientSession = await super()._get_session(proxy_url)
+        session._retry_connection = False
         return session
 
 
@@ -54,11 +54,11 @@ class ConnectorS3FileSystem(Releasable, S3FileSystem):  # type: ignore[misc]
 
     async def _let_go(self) -> None:
         creator, self._s3 = getattr(self, "_s3creator", None), None
-        if creator is None or creator._client is None:  # noqa: SLF001 - s3fs's own way
+        if creator is None or creator._client is None:
             return
         await creator.__aexit__(None, None, None)
         # s3fs's finalizer holds the creator for as long as the filesystem lives.
-        creator._client = None  # noqa: SLF001
+        creator._client = None
 
     async def _lsbuckets(self, refresh: bool = False) -> list[dict[str, Any]]:
         """List the buckets that these credentials can browse.
@@ -116,8 +116,8 @@ def _commit_new(file: S3File) -> None:
     if file.tell() or file.buffer is None:
         S3File.commit(file)
         return
-    file._abort_mpu()  # noqa: SLF001 - as in the base's commit
-    file._call_s3(  # noqa: SLF001
+    file._abort_mpu()
+    file._call_s3(
         "put_object", Bucket=file.bucket, Key=file.key, IfNoneMatch="*", **file.kwargs
     )
     file.buffer = None

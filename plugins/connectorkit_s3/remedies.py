@@ -58,7 +58,7 @@ def remedy(error: BaseException, endpoint: str, region: str | None) -> str | Non
         or_tls=" and whether it wants https://" if plain else "",
         operation=refusal.operation,
         bucket=f"the bucket {refusal.bucket!r}" if refusal.bucket else "the bucket",
-        region=region or "none",
+        region=f"the region {region}" if region else "the default region",
         other_region=refusal.region,
     )
 
@@ -103,7 +103,8 @@ def _refusal_in(error: BaseException) -> _Refusal | None:
         code=told.get("Code", ""),
         message=told.get("Message", ""),
         operation=str(getattr(error, "operation_name", "")),
-        bucket=told.get("BucketName") or told.get("Resource", "").split("/")[0],
+        bucket=told.get("BucketName")
+        or told.get("Resource", "").strip("/").split("/")[0],
         region=told.get("Region") or _region_in(told),
     )
 
@@ -118,13 +119,13 @@ def _of_refusal(refusal: _Refusal, region: str | None) -> _Pair | None:
     for words, pair in _WORDS.items():
         if words in refusal.message:
             return pair
-    if refusal.region not in ("", region):
-        return _OTHER_REGION
     code = refusal.code
     if refusal.operation.startswith("Head"):
         # The answer to HEAD has no body, and so no code.
         code = _OF_HEAD.get(code, code)
     known = _OF_OPERATION.get((code, refusal.operation)) or _CODES.get(code)
+    if known in (_UNKNOWN_REGION, _ELSEWHERE) and refusal.region not in ("", region):
+        return _OTHER_REGION
     return known or (_NOT_S3 if code.isdecimal() else None)
 
 
@@ -182,7 +183,7 @@ _OTHER_REGION: Final = (
     "set region_name to {other_region}",
 )
 _UNKNOWN_REGION: Final = (
-    "{peer} does not accept the region {region}",
+    "{peer} does not accept {region}",
     "set region_name to the one that it is configured with",
 )
 _ELSEWHERE: Final = (

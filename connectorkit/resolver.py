@@ -1,0 +1,234 @@
+"""Resolving: what answers to a connector ID, with which settings and policies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from connectorkit.config import (
+    ConnectorConfig,
+    Source,
+    did_you_mean,
+    has_reference,
+    problems_of,
+    reveal,
+)
+from connectorkit.connector import ConnectorType, valid_id
+from connectorkit.errors import (
+    ConfigError,
+    InvalidSettings,
+    UnknownConnector,
+    UnknownPolicy,
+)
+
+if TYPE_CHECKING:
+    from connectorkit.pipeline import Policy
+    from connectorkit.plugin import Plugin
+    from connectorkit.registry import Registry
+    from connectorkit.settings import Settings
+
+__all__ = ["Claim", "Plan", "Resolver"]
+
+_MOST_PROBLEMS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What answers to a connector ID.
+
+    Attributes:
+        how: For people.
+        config: Type, settings and policies.
+        is_adhoc: Whether the settings came with the call.
+        is_lasting: Whether it answers alike for as long as the kit lives.
+        is_shared: Whether it is a store of the platform's own.
+    """
+
+    how: str
+    config: ConnectorConfig
+    is_adhoc: bool = False
+    is_lasting: bool = False
+    is_shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A claim, and the plugin that can serve it."""
+
+    claim: Claim
+    teaches: ConnectorType[Any]
+    plugin: Plugin
+
+
+class Resolver:
+    """Finds what answers to an ID: adapter, configuration, lookup, type."""
+
+    def __init__(self, source: Source, registry: Registry) -> None:
+        self._source = source
+        self._config = source.config
+        self._registry = registry
+        self._default_policies: tuple[Policy, ...] | None = None
+
+    def plan(
+        self,
+        connector_id: str,
+        settings: Mapping[str, Any] | None,
+        *,
+        trusted: bool,
+    ) -> Plan:
+        """Find what answers to an ID, and the plugin that can serve it.
+
+        Raises:
+            ConnectorKitError: As `ConnectorKit.resolve` says.
+        """
+        valid_id(connector_id)
+        if settings is not None and not isinstance(settings, Mapping):
+            raise InvalidSettings(
+                f"Settings of {connector_id!r} are a {type(settings).__name__}: pass "
+                "a mapping of names to values."
+            )
+        claim = self._claim(connector_id)
+        if claim is not None:
+            if settings:
+                raise InvalidSettings(
+                    f"Connector {connector_id!r} is served by {claim.how}, and takes "
+                    "no settings at the call."
+                )
+        elif not settings and (found := self._registry.lookup(connector_id)):
+            config, plugin = found
+            claim = Claim(f"the lookup of plugin {plugin!r}", config)
+        else:
+            named = {str(name): value for name, value in (settings or {}).items()}
+            config = ConnectorConfig(type=connector_id, settings=named, trusted=trusted)
+            claim = Claim("its type and settings", config, is_adhoc=True)
+        found_type = self._registry.connector_type(claim.config.type)
+        if found_type is None:
+            raise self._unknown(connector_id, claim.config.type)
+        return Plan(claim, *found_type)
+
+    def _claim(self, connector_id: str) -> Claim | None:
+        """Ask the system adapters, then the configuration."""
+        for adapter in self._registry.adapters():
+            config = adapter.claim(connector_id, self._config)
+            if config is not None:
+                how = f"system adapter {adapter.name!r}"
+                return Claim(how, config, is_lasting=True, is_shared=True)
+        config = self._config.connectors.get(connector_id)
+        if config is None:
+            return None
+        how = f"[connectors.{connector_id}] in {self._source.name}"
+        return Claim(how, config, is_lasting=True)
+
+    def _unknown(self, connector_id: str, type_id: str) -> UnknownConnector:
+        if type_id == connector_id:
+            known = {*self._config.connectors, *self._registry.names("connector type")}
+            known.update(i for s in self._config.system.values() for i in s.ids)
+            what = f"Nothing answers to connector ID {connector_id!r}"
+        else:
+            known = set(self._registry.names("connector type"))
+            what = f"Connector {connector_id!r} has the unknown type {type_id!r}"
+        sentence = what + did_you_mean(type_id, known).rstrip("?")
+        return UnknownConnector("; ".join([sentence, *self._registry.failures()]) + ".")
+
+    def settings(self, connector_id: str, plan: Plan) -> Settings:
+        """Validate the settings of a plan, its references resolved.
+
+        Raises:
+            InvalidSettings: They do not fit; lists every bad field.
+            ConfigError: A reference leads nowhere.
+        """
+        config, model = plan.claim.config, plan.teaches.Settings
+        problems = {} if config.trusted else _refused(config.settings, plan.teaches)
+        raw = self._revealed(connector_id, config)
+        try:
+            valid = model.model_validate(raw)
+            if not config.trusted:
+                problems = dict(valid.refusals()) | problems
+            if not problems:
+                return valid
+        except ValidationError as error:
+            problems = problems_of(error, model.model_fields) | problems
+        except Exception as error:  # noqa: BLE001 - its text may hold a value
+            problems["it"] = f"the type's own model fails with {type(error).__name__}"
+        told = [f"{field}: {problem}" for field, problem in problems.items()]
+        if len(told) > _MOST_PROBLEMS:
+            told[_MOST_PROBLEMS:] = [f"and {len(told) - _MOST_PROBLEMS} more"]
+        raise InvalidSettings(
+            f"Settings of connector {connector_id!r} ({plan.teaches.id}) do not fit: "
+            f"{'; '.join(told)}.",
+            problems,
+        )
+
+    def _revealed(self, connector_id: str, config: ConnectorConfig) -> dict[str, Any]:
+        if not config.trusted:
+            return config.settings
+        try:
+            return reveal(config.settings, os.environ)
+        except ConfigError as error:
+            raise ConfigError(f"Connector {connector_id!r}: {error}.") from None
+
+    def policies(
+        self, connector_id: str, config: ConnectorConfig
+    ) -> tuple[Policy, ...]:
+        """Make the policies of a connector, outermost first.
+
+        Raises:
+            UnknownPolicy: No plugin provides one of them.
+            ConfigError: The settings of one do not fit.
+        """
+        is_default = config.policies is None and not config.tables
+        if is_default and self._default_policies is not None:
+            return self._default_policies
+        names = config.policies
+        if names is None:
+            names = self._config.policies.enabled or ()
+        for name in sorted({*config.tables} - {*names}):
+            self._policy(name, connector_id)
+        policies = tuple(
+            self._policy(name, connector_id, config.tables.get(name, {}))
+            for name in names
+        )
+        if is_default:
+            self._default_policies = policies
+        return policies
+
+    def _policy(
+        self, name: str, connector_id: str, table: Mapping[str, Any] | None = None
+    ) -> Policy:
+        found = self._registry.policy(name)
+        if found is None:
+            near = did_you_mean(name, self._registry.names("policy")).rstrip("?")
+            raise UnknownPolicy(
+                f"Connector {connector_id!r} names the policy {name!r}, which no "
+                f"plugin provides{near}."
+            )
+        policy, _ = found
+        merged = {**self._config.policies.tables.get(name, {}), **(table or {})}
+        try:
+            return policy(policy.Settings.model_validate(merged))
+        except ValidationError as error:
+            told = problems_of(error, policy.Settings.model_fields)
+            raise ConfigError(
+                f"Policy {name!r} of connector {connector_id!r} is wrong: "
+                f"{'; '.join(f'{k}: {v}' for k, v in told.items())}."
+            ) from None
+
+
+def _refused(raw: Mapping[str, Any], teaches: ConnectorType[Any]) -> dict[str, str]:
+    """Say what a tenant's settings may not say, whatever the type."""
+    problems = {
+        str(name)[:60]: "a reference to the host's environment or files is refused in "
+        "settings that a tenant passes"
+        for name, value in raw.items()
+        if has_reference(value)
+    }
+    if teaches.reads_host:
+        problems["type"] = (
+            f"{teaches.id!r} opens this machine's own files: configure the connector "
+            "in connectorkit.toml, or pass trusted=True"
+        )
+    return problems

@@ -1,0 +1,81 @@
+"""Fixtures for all tests: real storage servers and an environment of their own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from servers import GcsEmulator, MotoS3, RcloneS3, is_ambient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_home_numbers = itertools.count()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide the machine's variables before collection: clients read some on import."""
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    for variable in filter(is_ambient, [*os.environ]):
+        patch.delenv(variable)
+    # Without these, a client without credentials asks the network for some.
+    patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    patch.setenv("NO_GCE_CHECK", "true")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give each test an empty home, so that it finds no one's configuration."""
+    # Not mktemp, which looks at all of its folders to number the next.
+    home = tmp_path_factory.getbasetemp() / "homes" / str(next(_home_numbers))
+    home.mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        patch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
+        patch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+        patch.setenv("XDG_DATA_HOME", str(home / ".local" / "share"))
+        yield home
+
+
+@pytest.fixture(scope="session")
+def rclone_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RcloneS3]:
+    """Run a fast S3 server that checks signatures, one for each test process."""
+    with RcloneS3(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_s3() -> Iterator[MotoS3]:
+    """Run an S3 server with versions and preconditions, one for each test process."""
+    with MotoS3() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gcs_emulator() -> Iterator[GcsEmulator]:
+    """Run a Google Cloud Storage server, one for each test process."""
+    with GcsEmulator() as server:
+        yield server
+
+
+@pytest.fixture
+def rclone_bucket(rclone_s3: RcloneS3) -> str:
+    """Make a bucket of this test's own on `rclone_s3`."""
+    return rclone_s3.bucket()
+
+
+@pytest.fixture
+def moto_bucket(moto_s3: MotoS3) -> str:
+    """Make a bucket of this test's own on `moto_s3`."""
+    return moto_s3.bucket()
+
+
+@pytest.fixture
+def gcs_bucket(gcs_emulator: GcsEmulator) -> str:
+    """Make a bucket of this test's own on `gcs_emulator`."""
+    return gcs_emulator.bucket()
