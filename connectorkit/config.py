@@ -212,8 +212,10 @@ def _find(environ: Mapping[str, str]) -> Path | None:
 
 
 def _parse(path: Path) -> dict[str, Any]:
+    text = ""
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        text = path.read_bytes().decode()
+        return tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"There is no configuration at {path}.") from None
     except IsADirectoryError:
@@ -225,7 +227,9 @@ def _parse(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 (byte {error.start}).") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {error}.") from None
+        # Where the text ends too early, tomllib does not say the line.
+        where = "" if "line" in str(error) else f", line {len(text.splitlines())}"
+        raise ConfigError(f"{path} is not TOML: {error}{where}.") from None
     except RecursionError:
         raise ConfigError(f"{path} is nested too deeply.") from None
 

@@ -93,15 +93,25 @@ _MODIFIED = ("LastModified", "updated", "mtime", "last_modified", "modified", "c
 
 def _modified(info: Mapping[str, Any]) -> datetime | None:
     for key in _MODIFIED:
-        value = info.get(key)
-        if isinstance(value, str):
-            value = datetime.fromisoformat(value)
-        elif isinstance(value, int | float):
-            value = datetime.fromtimestamp(value, UTC)
-        if isinstance(value, datetime):
-            # Times without a zone come from storages that speak UTC.
-            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+        try:
+            found = _date(info.get(key))
+        except (ValueError, OverflowError, OSError):
+            continue
+        if found is not None:
+            return found
     return None
+
+
+def _date(value: object) -> datetime | None:
+    match value:
+        case str():
+            value = datetime.fromisoformat(value)
+        case int() | float():
+            return datetime.fromtimestamp(value, UTC)
+    if not isinstance(value, datetime):
+        return None
+    # Times without a zone come from storages that speak UTC.
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 _MD5 = re.compile(r"[0-9a-f]{32}")

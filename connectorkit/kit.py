@@ -141,6 +141,7 @@ class ConnectorKit:
     # Opening
 
     def _filesystem(self, connector: Connector) -> AbstractFileSystem:
+        self._refuse_if_closed()
         if (alone := connector._alone) is None:
             return self._pool.get(connector._key, lambda: self._open(connector))
         key = os.getpid()
@@ -170,7 +171,6 @@ class ConnectorKit:
     def _open(
         self, connector: Connector, loop: asyncio.AbstractEventLoop | None = None
     ) -> Opened:
-        self._refuse_if_closed()
         teaches = connector._teaches
         options: dict[str, Any] = {"skip_instance_cache": not connector._is_shared}
         if loop is not None:

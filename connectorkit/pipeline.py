@@ -34,7 +34,7 @@ class Policy:
     Settings: ClassVar[type[BaseModel]] = PolicySettings
 
     def __init__(self, settings: Any = None) -> None:
-        self.settings = self.Settings() if settings is None else settings
+        self.settings: Any = self.Settings() if settings is None else settings
 
     def filesystem(
         self, fs: AbstractFileSystem, connector: Connector

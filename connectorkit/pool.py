@@ -51,7 +51,7 @@ class _Turn:
 
 
 class Pool:
-    """Filesystems by key: bounded, least recently used out first, idle ones closed.
+    """Filesystems by key: bounded, longest not asked for out first, idle ones closed.
 
     What leaves the pool is closed only if no request of it is under way. A holder may
     go on using it: it connects anew. While anybody holds it, its key leads to the same
@@ -150,7 +150,6 @@ class Pool:
                     leaving.append(self._entries.pop(key))
                 elif entry.is_busy() or entry.worked():
                     entry.used = now
-                    self._entries.move_to_end(key)
                 elif now - entry.used >= self.idle:
                     leaving.append(self._entries.pop(key))
             while len(self._entries) > self.size:

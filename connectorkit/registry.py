@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 import warnings
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
     from connectorkit.connector import ConnectorType, SystemAdapter
     from connectorkit.pipeline import Policy
 
-__all__ = ["Registry"]
+__all__ = ["RESERVED", "Registry"]
+
+# What ours offer under names that no plugin of ours bears: kept without an import.
+RESERVED = frozenset({"google_cloud_storage", "localstorage"})
 
 
 class Registry:
@@ -54,10 +58,11 @@ class Registry:
         self._hooks = pluggy.PluginManager(hookspecs.GROUP)
         self._hooks.add_hookspecs(hookspecs)
         self._lock = threading.Lock()
-        self._all_loaded = False
         self._by_name: dict[str, Plugin] = {}
         self._aside: list[Plugin] = []
-        self._conflicts: dict[str, PluginConflict] = {}
+        self._conflicts: dict[str, list[Plugin]] = {}
+        # By a plugin's name, the thread that imports it.
+        self._importing: dict[str, int] = {}
         self._discover(environ)
         renew_in_child(self)
 
@@ -67,6 +72,14 @@ class Registry:
         for plugin in self._by_name.values():
             plugin.lock = threading.RLock()
             plugin.loading = False
+            thread = self._importing.get(plugin.name, threading.get_ident())
+            if thread != threading.get_ident():
+                # Python's own lock of the module is held by a thread that is not here.
+                plugin.state = "failed"
+                plugin.error = (
+                    "another thread was importing it when this process was forked; "
+                    "load it before"
+                )
 
     # Discovery
 
@@ -82,7 +95,13 @@ class Registry:
             )
             by_name.setdefault(entry.name, []).append(plugin)
         for name, plugins in sorted(by_name.items()):
-            self._by_name[name] = self._pick(name, plugins)
+            if name in RESERVED:
+                for plugin in plugins:
+                    plugin.state = "shadowed"
+                    plugin.error = f"{name!r} is a name of connectorkit's own"
+                self._aside += plugins
+            else:
+                self._by_name[name] = self._pick(name, plugins)
         self._block(environ)
 
     def _pick(self, name: str, plugins: list[Plugin]) -> Plugin:
@@ -90,11 +109,11 @@ class Registry:
         if len(plugins) > 1:
             own = [p for p in plugins if p.is_own]
             preferred = self._config.prefer.get(name)
-            picked = own or [p for p in plugins if p.distribution == preferred]
+            picked = own or [p for p in plugins if _is_from(p, preferred)]
             if picked:
                 chosen = picked[0]
             else:
-                self._conflicts[name] = _conflict("plugin", name, plugins)
+                self._conflicts[name] = plugins
             for plugin in plugins:
                 if plugin is not chosen or not picked:
                     plugin.state = "shadowed"
@@ -148,10 +167,10 @@ class Registry:
             self._by_name[name] = plugin
         try:
             self._load(plugin)
-        except PluginError:
-            with self._lock:
-                del self._by_name[name]
-            raise
+        finally:
+            if plugin.state != "loaded":
+                with self._lock:
+                    del self._by_name[name]
 
     def _load(self, plugin: Plugin) -> Plugin:
         """Import `plugin` and ask what it offers, once.
@@ -161,16 +180,16 @@ class Registry:
         """
         if plugin.state == "loaded":
             return plugin
-        if plugin.name in self._conflicts:
-            raise self._conflicts[plugin.name]
         if plugin.state == "blocked":
             raise PluginBlocked(
                 f"Plugin {plugin.name!r} ({plugin.origin}) is turned off: "
                 f"{plugin.error}."
             )
+        if plugin.state == "shadowed":
+            raise _conflict("plugin", plugin.name, self._conflicts[plugin.name])
         # The plugin's own lock: a slow import keeps nobody from another plugin.
         with plugin.lock:
-            if plugin.state == "available":
+            if asked := plugin.state == "available":
                 if plugin.loading:
                     raise PluginFailed(
                         f"Plugin {plugin.name!r} ({plugin.origin}) asks for itself "
@@ -181,6 +200,9 @@ class Registry:
                     self._ask(plugin)
                 finally:
                     plugin.loading = False
+        if asked:
+            failed = plugin.state == "failed"
+            self.emit(PluginLoaded(plugin.name, plugin.seconds or 0.0, failed))
         if plugin.state == "failed":
             raise PluginFailed(
                 f"Plugin {plugin.name!r} ({plugin.origin}) cannot serve: "
@@ -190,25 +212,43 @@ class Registry:
 
     def _ask(self, plugin: Plugin) -> None:
         begin = time.perf_counter()
+        # A thread that did not survive a fork may have left it half done.
+        self._unhook(plugin)
         try:
-            module = plugin.load()
+            module = self._import(plugin)
             verify(module)
             with self._lock:
                 self._hook_up(plugin, module)
             plugin.collect(module)
             self._refuse_own_names(plugin)
-        except Exception as error:  # noqa: BLE001 - recorded, raised when asked for
-            self._unhook(plugin)
-            plugin.error, plugin.state = error, "failed"
-        else:
             plugin.module, plugin.state = module, "loaded"
+        except Exception as error:  # noqa: BLE001 - recorded, raised when asked for
+            plugin.error, plugin.state = error, "failed"
+        finally:
+            # What is wider than Exception goes through, and it may be tried again.
+            if plugin.state != "loaded":
+                self._unhook(plugin)
         plugin.seconds = time.perf_counter() - begin
-        self.emit(PluginLoaded(plugin.name, plugin.seconds, plugin.state == "failed"))
+
+    def _import(self, plugin: Plugin) -> object:
+        self._importing[plugin.name] = threading.get_ident()
+        try:
+            return plugin.load()
+        finally:
+            del self._importing[plugin.name]
 
     def _hook_up(self, plugin: Plugin, module: object) -> None:
         self._hooks.register(module, plugin.name)
-        for caller in self._hooks.get_hookcallers(module) or ():
-            if not caller.has_spec():
+        callers = self._hooks.get_hookcallers(module)
+        if not callers:
+            raise PluginFailed(f"{module!r:.80} has no hook")
+        for caller in callers:
+            impls = [i for i in caller.get_hookimpls() if i.plugin is module]
+            if any(i.wrapper or i.hookwrapper for i in impls):
+                raise PluginFailed(f"{caller.name} is a wrapper: write a plain hook")
+            if caller.has_spec() and not hasattr(module, caller.name):
+                raise PluginFailed(f"a hook is named {caller.name} by specname alone")
+            if not caller.has_spec() and not all(i.optionalhook for i in impls):
                 near = did_you_mean(caller.name, hook_names())
                 raise PluginFailed(f"{caller.name!r} is no hook{near}")
 
@@ -222,8 +262,9 @@ class Registry:
         if plugin.is_own:
             return
         for name in (*plugin.types, *plugin.aliases, *plugin.policies):
-            holder = self._by_name.get(name.partition("|")[0])
-            if holder is not None and holder.is_own:
+            stem = name.partition("|")[0]
+            holder = self._by_name.get(stem)
+            if stem in RESERVED or (holder is not None and holder.is_own):
                 raise PluginFailed(f"it offers {name!r}, a name of connectorkit's own")
 
     # Asking
@@ -246,8 +287,11 @@ class Registry:
 
     def _find(self, kind: Kind, name: str) -> tuple[Any, Plugin] | None:
         namesake = self._by_name.get(name) or self._by_name.get(name.partition("|")[0])
-        if namesake is not None and (
-            offered := self._load(namesake).offers(kind, name)
+        preferred = self._config.prefer.get(name)
+        if (
+            namesake is not None
+            and (namesake.is_own or not preferred or _is_from(namesake, preferred))
+            and (offered := self._load(namesake).offers(kind, name))
         ):
             return offered, namesake
         # connectorkit's own first: nobody can take a name of theirs.
@@ -257,8 +301,7 @@ class Registry:
                 return offered, plugin
         found = [p for p in self.load_all() if p.offers(kind, name)]
         if len(found) > 1:
-            preferred = self._config.prefer.get(name)
-            picked = [p for p in found if p.distribution == preferred]
+            picked = [p for p in found if _is_from(p, preferred)]
             if len(picked) != 1:
                 raise _conflict(kind, name, found)
             found = picked
@@ -291,7 +334,7 @@ class Registry:
         return [each for plugin in serving for each in self._load(plugin).adapters]
 
     def lookup(self, connector_id: str) -> tuple[ConnectorConfig, str] | None:
-        """Ask the lookup hooks; the first answer counts.
+        """Ask the lookup hooks, in the order of plugins' names; the first answer counts.
 
         Returns:
             The configuration and the name of the plugin that gave it.
@@ -301,9 +344,12 @@ class Registry:
         """
         self.load_all()
         failure: PluginFailed | None = None
-        for impl in reversed(self._hooks.hook.connectorkit_lookup.get_hookimpls()):
+        impls = self._hooks.hook.connectorkit_lookup.get_hookimpls()
+        # pluggy's own order depends on which plugin happened to be loaded first.
+        impls.sort(key=lambda i: (not i.tryfirst, i.trylast, i.plugin_name))
+        for impl in impls:
             try:
-                config = impl.function(connector_id)
+                config = _call(impl, connector_id=connector_id)
                 if config is not None and not isinstance(config, ConnectorConfig):
                     raise TypeError(  # noqa: TRY301 - told like any failure of it
                         f"it returned {type(config).__name__}, not a ConnectorConfig"
@@ -324,19 +370,13 @@ class Registry:
     def emit(self, event: object) -> None:
         """Tell `connectorkit_event` hooks; one that raises is warned of, no more."""
         for impl in self._hooks.hook.connectorkit_event.get_hookimpls():
-            try:
-                impl.function(event)
-            except Exception as error:  # noqa: BLE001 - events never break a call
-                warnings.warn(
-                    f"Plugin {impl.plugin_name!r} failed on an event: "
-                    f"{one_line(error)}",
-                    stacklevel=2,
-                )
+            _call_safely(impl, "failed on an event", event=event)
 
     def commands(self, cli: Any) -> None:
-        """Let plugins add verbs to the command line."""
+        """Let plugins add verbs to the command line; one that raises is warned of."""
         self.load_all()
-        self._hooks.hook.connectorkit_commands(cli=cli)
+        for impl in self._hooks.hook.connectorkit_commands.get_hookimpls():
+            _call_safely(impl, "could not add its commands", cli=cli)
 
     # Telling
 
@@ -349,15 +389,15 @@ class Registry:
         """Return every ID or name on offer; loads all plugins."""
         plugins = self.load_all()
         if kind == "policy":
-            return sorted(name for p in plugins for name in p.policies)
-        return sorted(name for p in plugins for name in p.types)
+            return sorted({name for p in plugins for name in p.policies})
+        return sorted({name for p in plugins for name in p.types})
 
     def failures(self) -> list[str]:
-        """Return one sentence for each plugin that failed."""
+        """Return one sentence for each plugin that failed or is in conflict."""
         return [
-            f"plugin {p.name!r} ({p.origin}) failed: {one_line(p.error or '')}"
+            f"plugin {p.name!r} ({p.origin}) {p.state}: {one_line(p.error or '')}"
             for p in self._plugins
-            if p.state == "failed"
+            if p.state in {"failed", "shadowed"}
         ]
 
 
@@ -365,10 +405,36 @@ def _listed(names: str) -> set[str]:
     return {name for part in names.split(",") if (name := part.strip())}
 
 
+def _call(impl: pluggy.HookImpl, **given: Any) -> Any:
+    """Call one hook with those of its arguments that it takes, as pluggy would."""
+    taken = (*impl.argnames, *impl.kwargnames)
+    return impl.function(**{name: given[name] for name in taken if name in given})
+
+
+def _call_safely(impl: pluggy.HookImpl, failed: str, **given: Any) -> None:
+    try:
+        _call(impl, **given)
+    except Exception as error:  # noqa: BLE001 - a plugin never breaks a call
+        warnings.warn(
+            f"Plugin {impl.plugin_name!r} {failed}: {one_line(error)}", stacklevel=3
+        )
+
+
+def _is_from(plugin: Plugin, preferred: str | None) -> bool:
+    """Tell whether `[plugins] prefer` means this one; pip's names are lax."""
+    source = plugin.distribution or plugin.name
+    return preferred is not None and _normal(source) == _normal(preferred)
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
 def _conflict(kind: str, name: str, plugins: list[Plugin]) -> PluginConflict:
-    origins = " and ".join(p.origin for p in plugins)
+    origins = " and ".join(f"{p.name!r} of {p.origin}" for p in plugins)
     choice = plugins[0].distribution or plugins[0].name
+    key = name if re.fullmatch(r"[\w-]+", name, re.ASCII) else f'"{name}"'
     return PluginConflict(
         f"The {kind} {name!r} is offered by {origins}: choose one in "
-        f'connectorkit.toml, [plugins] prefer = {{ {name} = "{choice}" }}.'
+        f'connectorkit.toml, [plugins] prefer = {{ {key} = "{choice}" }}.'
     )

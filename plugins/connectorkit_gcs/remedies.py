@@ -53,10 +53,10 @@ def remedy(error: BaseException, endpoint: str) -> str | None:
 def status_of(error: BaseException) -> int | None:
     """Return the HTTP status of a refusal, or None if there was none."""
     for link in chain(error):
-        # gcsfs calls it code, aiohttp status.
-        for status in (getattr(link, "code", None), getattr(link, "status", None)):
-            if isinstance(status, int) and 400 <= status <= 599:  # noqa: PLR2004
-                return status
+        # gcsfs calls it code; so did aiohttp, which now warns of that name.
+        status = getattr(link, "status", None) or getattr(link, "code", None)
+        if isinstance(status, int) and 400 <= status <= 599:  # noqa: PLR2004 - errors
+            return status
         for pattern, status in _LOST.items():
             if re.search(pattern, _text(link)):
                 return status

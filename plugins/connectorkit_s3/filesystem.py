@@ -60,6 +60,12 @@ class ConnectorS3FileSystem(Releasable, S3FileSystem):  # type: ignore[misc]
         # s3fs's finalizer holds the creator for as long as the filesystem lives.
         creator._client = None
 
+    @staticmethod
+    def close_session(loop: asyncio.AbstractEventLoop | None, creator: Any) -> None:
+        """Close a client when the filesystem is collected, unless it is closed."""
+        if creator._client is not None:
+            S3FileSystem.close_session(loop, creator)
+
     async def _lsbuckets(self, refresh: bool = False) -> list[dict[str, Any]]:
         """List the buckets that these credentials can browse.
 

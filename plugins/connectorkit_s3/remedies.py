@@ -67,10 +67,10 @@ def status_of(error: BaseException) -> int | None:
     """Return the HTTP status that S3 answered with, or None if it did not answer."""
     for link in chain(error):
         answer = getattr(link, "response", None)
-        about = answer.get("ResponseMetadata") if isinstance(answer, Mapping) else None
-        status = about.get("HTTPStatusCode") if isinstance(about, Mapping) else None
-        if isinstance(status, int):
-            return status
+        if isinstance(answer, Mapping):
+            status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if isinstance(status, int):
+                return status
     return None
 
 
@@ -95,22 +95,25 @@ class _Refusal:
 
 def _refusal_in(error: BaseException) -> _Refusal | None:
     answer = getattr(error, "response", None)
-    said = answer.get("Error") if isinstance(answer, Mapping) else None
-    if not isinstance(said, Mapping):
+    if not isinstance(answer, Mapping) or "Error" not in answer:
         return None
-    told = {key: str(value) for key, value in said.items()}
+    said = {name: str(text) for name, text in answer["Error"].items()}
+    about = answer.get("ResponseMetadata", {})
+    resource, _, _ = said.get("Resource", "").strip("/").partition("/")
     return _Refusal(
-        code=told.get("Code", ""),
-        message=told.get("Message", ""),
+        # A web page that happens to be XML has no code either.
+        code=said.get("Code") or str(about.get("HTTPStatusCode", "")),
+        message=said.get("Message", ""),
         operation=str(getattr(error, "operation_name", "")),
-        bucket=told.get("BucketName")
-        or told.get("Resource", "").strip("/").split("/")[0],
-        region=told.get("Region") or _region_in(told),
+        bucket=said.get("BucketName", resource),
+        region=said.get("Region")
+        or about.get("HTTPHeaders", {}).get("x-amz-bucket-region")
+        or _region_in(said),
     )
 
 
-def _region_in(told: Mapping[str, str]) -> str:
-    texts = told.get("Message", ""), told.get("Endpoint", "")
+def _region_in(said: Mapping[str, str]) -> str:
+    texts = said.get("Message", ""), said.get("Endpoint", "")
     found = (re.search(_REGION, text) for text in texts)
     return next((it[it.lastgroup or 0] for it in found if it), "")
 
@@ -308,6 +311,11 @@ _CLIENT: Final[Mapping[str, _Pair]] = {
     r"^ValueError: .*credentials encoded in URL": (
         "endpoint_url contains the name of a user",
         "remove it, and what stands before the @",
+    ),
+    # botocore looks neither in the system's store nor in SSL_CERT_FILE.
+    r"^SSLCertVerificationError: .*(self.signed|local issuer|first certificate)": (
+        "this machine does not trust the certificate of {peer}",
+        "name its authority's file in AWS_CA_BUNDLE, or for a test turn off verify_tls",
     ),
     r"^HTTPClientError: .*No such file": (
         "the file of trusted certificates is missing",
