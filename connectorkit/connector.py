@@ -267,10 +267,16 @@ class Connector:
         except CheckFailed:
             raise
         except Exception as error:
-            remedy = self._teaches.remedy(error, path, self._settings)
-            if remedy is None:
-                remedy = f"the storage answered with {type(error).__name__}: {error}"
-            raise CheckFailed(f"Connector {self.id!r}: {remedy}.", remedy) from error
+            # Its text stays with the cause: a client's may hold a token.
+            unknown = f"the storage cannot be used ({type(error).__name__})"
+            raise self._told(error, path) or self._failed(unknown) from error
+
+    def _told(self, error: Exception, path: str = "") -> CheckFailed | None:
+        remedy = self._teaches.remedy(error, path, self._settings)
+        return None if remedy is None else self._failed(remedy)
+
+    def _failed(self, remedy: str) -> CheckFailed:
+        return CheckFailed(f"Connector {self.id!r}: {remedy}.", remedy)
 
     def stat(self, path: str) -> ObjectInfo:
         """Look one object or folder up.

@@ -184,6 +184,11 @@ class ConnectorKit:
                 f"Connector {connector.id!r} ({teaches.id}) needs {error.name}: "
                 f"pip install '{teaches.requires}'."
             ) from error
+        except Exception as error:
+            # A damaged key, say: the sentence of `check` is the one that helps.
+            if (failed := connector._told(error)) is None:
+                raise
+            raise failed from error
         if not hasattr(inner, "unstrip_protocol"):
             raise PluginFailed(
                 f"Connector type {teaches.id!r} opened {inner!r:.80}, which is no "

@@ -256,7 +256,7 @@ _FAULTS: Final[tuple[tuple[Callable[[BaseException], bool], str, str], ...]] = (
         "check that the port is the storage's{or_tls}",
     ),
     (
-        _named("InvalidSchema", "InvalidURL", "MissingSchema"),
+        _named("InvalidSchema", "InvalidURL", "MissingSchema", "NonHttpUrlClientError"),
         "the endpoint is no address that can be called",
         "write it as https://host or https://host:port",
     ),

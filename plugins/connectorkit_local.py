@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
 from pydantic import Field, field_validator
 
 from connectorkit import ConnectorType, Settings, hookimpl
@@ -50,6 +52,20 @@ class LocalSettings(Settings):
         return path
 
 
+class LocalDirectory(DirFileSystem):  # type: ignore[misc]
+    """fsspec's, as sync as what it wraps, and true to a slash at a path's end."""
+
+    # It derives from the async class, whose coroutines a local filesystem lacks.
+    async_impl = False
+
+    def _join(self, path: Any) -> Any:
+        joined = super()._join(path)
+        # To copy, get and put, the slash says "into this folder, which may be new".
+        if isinstance(path, str) and path.endswith("/"):
+            return f"{joined.rstrip('/')}/"
+        return joined
+
+
 class Local(ConnectorType[LocalSettings]):
     """A directory of this machine; nothing above it can be reached by a path."""
 
@@ -61,18 +77,9 @@ class Local(ConnectorType[LocalSettings]):
 
     def open(self, settings: LocalSettings, **options: Any) -> AbstractFileSystem:
         """Make the directory and open it."""
-        from fsspec.implementations.dirfs import DirFileSystem
-        from fsspec.implementations.local import LocalFileSystem
-
         settings.path.mkdir(parents=True, exist_ok=True)
         local = LocalFileSystem(auto_mkdir=True)
-        on_loop = options.pop("asynchronous", False) and options.pop("loop", None)
-        fs = DirFileSystem(path=str(settings.path), fs=local, **options)
-        if not on_loop:
-            return fs
-        from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
-
-        return AsyncFileSystemWrapper(fs, asynchronous=True)
+        return LocalDirectory(path=str(settings.path), fs=local, **options)
 
     def endpoint(self, settings: LocalSettings) -> str:
         """Say which directory."""

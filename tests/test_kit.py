@@ -599,3 +599,64 @@ def test_an_explanation_hides_secrets_and_shows_references(
     assert (told.plugin, told.is_shared) == ("s3", False)
     assert told.distribution == f"connectorkit {connectorkit.__version__}"
     json.dumps(told.settings)
+
+
+FIELDS = st.sampled_from(
+    [
+        "key",
+        "secret",
+        "token",
+        "endpoint_url",
+        "region_name",
+        "anon",
+        "json_credentials",
+        "project_id",
+        "path",
+        "name",
+        "read_timeout",
+    ]
+) | st.text(max_size=8)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@given(
+    type_id=st.sampled_from(["s3", "minio", "gcs", "memory", "local"]),
+    settings=st.dictionaries(FIELDS, VALUES, max_size=5),
+)
+def test_any_settings_resolve_or_are_told_to_be_wrong(
+    type_id: str, settings: dict[str, Any]
+) -> None:
+    """No shape of settings escapes as an error of pydantic's or of a client's."""
+    with ConnectorKit({}) as kit:
+        try:
+            assert kit.resolve(type_id, settings=settings).type == type_id
+        except ConnectorKitError as error:
+            assert isinstance(error, InvalidSettings)
+            assert error.problems
+
+
+@pytest.mark.parametrize("field", ["key", "secret", "endpoint_url", "region_name"])
+def test_a_huge_value_is_refused(kit: ConnectorKit, field: str) -> None:
+    """A form that sends a megabyte gets an error of a line."""
+    settings = {"endpoint_url": "http://localhost", "key": "k", "secret": "s"}
+
+    with pytest.raises(InvalidSettings) as caught:
+        kit.resolve("minio", settings={**settings, field: "x" * 1_000_000})
+
+    assert field in caught.value.problems
+    assert len(str(caught.value)) < 300
+
+
+def test_a_thousand_bad_fields_are_told_in_short(kit: ConnectorKit) -> None:
+    """All are in `problems`; the message stays readable."""
+    with pytest.raises(InvalidSettings, match="and 980 more") as caught:
+        kit.resolve("memory", settings={f"field{i}": i for i in range(1000)})
+
+    assert len(caught.value.problems) == 1000

@@ -133,11 +133,15 @@ class GCS(ConnectorType[GCSSettings]):
 
     def open(self, settings: GCSSettings, **options: Any) -> AbstractFileSystem:
         """Open the filesystem; default credentials are looked for now."""
-        from connectorkit_gcs.filesystem import ConnectorGCSFileSystem, timeouts
+        from connectorkit_gcs.filesystem import (
+            ConnectorGCSFileSystem,
+            timeouts,
+            token_of,
+        )
 
         token: object = settings.credentials()
         if token is None and settings.token is not None:
-            token = settings.token.get_secret_value()
+            token = token_of(settings.token.get_secret_value())
         return ConnectorGCSFileSystem(
             project=settings.project_id,
             token=token,
@@ -154,12 +158,15 @@ class GCS(ConnectorType[GCSSettings]):
 
     def check(self, fs: AbstractFileSystem, path: str, settings: GCSSettings) -> None:
         """List the buckets, or the first object under `path`."""
+        from connectorkit_gcs.remedies import expect_gcs
+
         del settings
         bucket, _, prefix = path.strip("/").partition("/")
+        ask: dict[str, Any] = {"maxResults": 1, "json_out": True}
         if bucket:
-            fs.call("GET", "b/{}/o", bucket, prefix=prefix, maxResults=1)
+            expect_gcs(fs.call("GET", "b/{}/o", bucket, prefix=prefix, **ask))
         elif fs.project:
-            fs.call("GET", "b", project=fs.project, maxResults=1)
+            expect_gcs(fs.call("GET", "b", project=fs.project, **ask))
 
     def remedy(
         self, error: BaseException, path: str, settings: GCSSettings
@@ -167,9 +174,8 @@ class GCS(ConnectorType[GCSSettings]):
         """Say in one sentence what to mend, by what Google answered."""
         from connectorkit_gcs.remedies import remedy
 
-        return remedy(error, self.endpoint(settings)) or (
-            super().remedy(error, path, settings)
-        )
+        del path
+        return remedy(error, self.endpoint(settings))
 
 
 @hookimpl

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # gcsfs's package would import its gRPC client, which hangs in a forked child. An
@@ -11,19 +13,34 @@ os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 import aiohttp
 from fsspec.asyn import sync_wrapper
-from gcsfs.core import GCSFileSystem
+from gcsfs.core import GCSFile, GCSFileSystem
+from google.oauth2.credentials import Credentials
 
 from connectorkit.filesystem import Releasable
+from connectorkit_gcs.remedies import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["ConnectorGCSFileSystem", "timeouts"]
+__all__ = ["ConnectorGCSFileSystem", "timeouts", "token_of"]
+
+_GCSFS_WORDS = {"anon", "browser", "cache", "cloud", "google_default"}
 
 
 def timeouts(connect: float, read: float) -> aiohttp.ClientTimeout:
     """Return the limits of each request, in seconds; there is none on its whole."""
     return aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
+
+
+def token_of(text: str) -> object:
+    """Return a token as gcsfs should get it.
+
+    gcsfs would ask Google about an access token by putting it into a URL, and so into
+    logs and errors.
+    """
+    if text in _GCSFS_WORDS or Path(text).exists():
+        return text
+    return Credentials(text)  # type: ignore[no-untyped-call]
 
 
 def _once(method: Any) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -55,6 +72,25 @@ class ConnectorGCSFileSystem(Releasable, GCSFileSystem):  # type: ignore[misc]
 
     # gcsfs binds its own to the base's coroutine.
     call = sync_wrapper(GCSFileSystem._call)
+
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> GCSFile:
+        if "x" in mode:
+            self._refuse_to_replace(path)
+        return super()._open(path, mode, **kwargs)
+
+    def _refuse_to_replace(self, path: str) -> None:
+        """Look whether `path` is taken before anything is uploaded."""
+        bucket, key, _ = self.split_path(path)
+        if not key:
+            return
+        try:
+            self.call("GET", "b/{}/o/{}", bucket, key, fields="name")
+        except Exception as error:
+            # Who may write need not be allowed to look; then the upload decides.
+            if status_of(error) in {HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN}:
+                return
+            raise
+        raise FileExistsError(path)
 
     async def _let_go(self) -> None:
         session, self._session = self._session, None

@@ -114,7 +114,8 @@ class S3(ConnectorType[S3Settings]):
             "endpoint_url": settings.endpoint_url,
             "client_kwargs": {
                 "region_name": settings.region_name,
-                "verify": settings.verify_tls,
+                # True would keep botocore from reading AWS_CA_BUNDLE.
+                "verify": None if settings.verify_tls else False,
             },
             "config_kwargs": self.client_config(settings),
             # Another process may write at any time.
@@ -140,11 +141,14 @@ class S3(ConnectorType[S3Settings]):
 
     def check(self, fs: AbstractFileSystem, path: str, settings: S3Settings) -> None:
         """List the buckets, or the first key under `path`."""
+        from connectorkit_s3.remedies import expect_s3
+
         bucket, _, prefix = path.strip("/").partition("/")
         if bucket:
-            fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
+            ask = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": 1}
+            expect_s3(fs.call_s3("list_objects_v2", **ask))
         elif not settings.anon:
-            fs.call_s3("list_buckets")
+            expect_s3(fs.call_s3("list_buckets"))
 
     def remedy(
         self, error: BaseException, path: str, settings: S3Settings
@@ -152,9 +156,8 @@ class S3(ConnectorType[S3Settings]):
         """Say in one sentence what to mend, by the code that S3 answered."""
         from connectorkit_s3.remedies import remedy
 
-        return remedy(error, self.endpoint(settings), settings.region_name) or (
-            super().remedy(error, path, settings)
-        )
+        del path
+        return remedy(error, self.endpoint(settings), settings.region_name)
 
 
 @hookimpl

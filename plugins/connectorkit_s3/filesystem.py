@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import functools
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aiobotocore.httpsession import AIOHTTPSession
@@ -44,7 +44,17 @@ class ConnectorS3FileSystem(Releasable, S3FileSystem):  # type: ignore[misc]
 
     async def _call_s3(self, method: str, *args: Any, **kwargs: Any) -> Any:
         with self.at_work():
-            answer = await super()._call_s3(method, *args, **kwargs)
+            try:
+                answer = await super()._call_s3(method, *args, **kwargs)
+            except FileExistsError:
+                raise
+            except OSError as error:
+                # s3fs knows it by an element that MinIO's answer does not have.
+                refused = status_of(error) == HTTPStatus.PRECONDITION_FAILED
+                if refused and kwargs.get("IfNoneMatch") == "*":
+                    path = f"{kwargs['Bucket']}/{kwargs['Key']}"
+                    raise FileExistsError(path) from error
+                raise
             if isinstance(answer, dict) and "Body" in answer:
                 self.until_read(answer["Body"])
             return answer
@@ -100,10 +110,52 @@ class ConnectorS3FileSystem(Releasable, S3FileSystem):  # type: ignore[misc]
             return True
 
     def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> S3File:
+        if "x" in mode:
+            self._refuse_to_replace(path)
         file = super()._open(path, mode, **kwargs)
         if "x" in mode:
-            file.commit = functools.partial(_commit_new, file)
+            # s3fs names the class of its files nowhere that could be overridden.
+            file.__class__ = _NewS3File
         return file
+
+    def _refuse_to_replace(self, path: str) -> None:
+        """Look whether `path` is taken before anything is uploaded."""
+        bucket, key, _ = self.split_path(path)
+        if not key:
+            return
+        try:
+            self.call_s3("head_object", Bucket=bucket, Key=key)
+        except (FileNotFoundError, PermissionError):
+            # Who may write need not be allowed to look; then the commit decides.
+            return
+        raise FileExistsError(path)
+
+
+class _NewS3File(S3File):  # type: ignore[misc]
+    """A file opened by "xb": it never replaces an object, not even when empty."""
+
+    def commit(self) -> None:
+        try:
+            if self.tell() or self.buffer is None:
+                super().commit()
+            else:
+                self._commit_nothing()
+        except FileExistsError as error:
+            try:
+                self.discard()
+            except Exception as left:  # noqa: BLE001 - the first error says more
+                error.add_note(f"The parts of its upload are still there: {left!r}")
+            raise
+
+    def _commit_nothing(self) -> None:
+        # s3fs would touch the object, whether it is there or not.
+        self._abort_mpu()
+        acl = {"ACL": self.acl} if self.acl else {}
+        self._call_s3(
+            "put_object", Bucket=self.bucket, Key=self.key, IfNoneMatch="*", **acl
+        )
+        self.buffer = None
+        self.fs.invalidate_cache(self.path)
 
 
 def _bucket(name: str) -> dict[str, Any]:
@@ -115,16 +167,3 @@ def _bucket(name: str) -> dict[str, Any]:
         "Size": 0,
         "StorageClass": "BUCKET",
     }
-
-
-def _commit_new(file: S3File) -> None:
-    """Commit a file opened by "xb"; s3fs lets an empty one overwrite what is there."""
-    if file.tell() or file.buffer is None:
-        S3File.commit(file)
-        return
-    file._abort_mpu()
-    file._call_s3(
-        "put_object", Bucket=file.bucket, Key=file.key, IfNoneMatch="*", **file.kwargs
-    )
-    file.buffer = None
-    file.fs.invalidate_cache(file.path)

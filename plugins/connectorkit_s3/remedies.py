@@ -57,7 +57,7 @@ def remedy(error: BaseException, endpoint: str, region: str | None) -> str | Non
         peer=address(endpoint),
         or_tls=" and whether it wants https://" if plain else "",
         operation=refusal.operation,
-        bucket=f"the bucket {refusal.bucket!r}" if refusal.bucket else "the bucket",
+        bucket=f"the bucket {refusal.bucket!r:.80}" if refusal.bucket else "the bucket",
         region=f"the region {region}" if region else "the default region",
         other_region=refusal.region,
     )
@@ -106,13 +106,14 @@ def _refusal_in(error: BaseException) -> _Refusal | None:
         message=said.get("Message", ""),
         operation=str(getattr(error, "operation_name", "")),
         bucket=said.get("BucketName", resource),
-        region=said.get("Region")
-        or about.get("HTTPHeaders", {}).get("x-amz-bucket-region")
-        or _region_in(said),
+        region=_region_in(said, about.get("HTTPHeaders", {})),
     )
 
 
-def _region_in(said: Mapping[str, str]) -> str:
+def _region_in(said: Mapping[str, str], headers: Mapping[str, str]) -> str:
+    named = said.get("Region") or headers.get("x-amz-bucket-region", "")
+    if re.fullmatch(r"[\w-]{1,64}", named):
+        return named
     texts = said.get("Message", ""), said.get("Endpoint", "")
     found = (re.search(_REGION, text) for text in texts)
     return next((it[it.lastgroup or 0] for it in found if it), "")
