@@ -16,7 +16,7 @@ from connectorkit.events import FilesystemClosed, FilesystemOpened
 from connectorkit.explain import Explanation, redacted
 from connectorkit.filesystem import Releasable
 from connectorkit.identity import identity
-from connectorkit.pipeline import wrap
+from connectorkit.pipeline import is_filesystem, wrap
 from connectorkit.pool import Opened, Pool
 from connectorkit.registry import Registry
 from connectorkit.resolver import Plan, Resolver
@@ -189,7 +189,7 @@ class ConnectorKit:
             if (failed := connector._told(error)) is None:
                 raise
             raise failed from error
-        if not hasattr(inner, "unstrip_protocol"):
+        if not is_filesystem(inner):
             raise PluginFailed(
                 f"Connector type {teaches.id!r} opened {inner!r:.80}, which is no "
                 "fsspec filesystem."
@@ -248,9 +248,7 @@ class ConnectorKit:
 
     def connector_types(self) -> list[ConnectorType[Any]]:
         """Return every connector type on offer; loads all plugins."""
-        names = self.registry.names("connector type")
-        found = [self.registry.connector_type(name) for name in names]
-        return [each[0] for each in found if each is not None]
+        return sorted(self.registry.connector_types(), key=lambda each: each.id)
 
     def connector_ids(self) -> list[str]:
         """Return the IDs that the configuration names: system ones, then the rest."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from connectorkit.errors import PluginFailed
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
     from connectorkit.connector import Connector
 
-__all__ = ["Policy", "PolicySettings", "wrap"]
+__all__ = ["Policy", "PolicySettings", "is_filesystem", "wrap"]
 
 
 class PolicySettings(BaseModel):
@@ -47,7 +49,22 @@ class Policy:
 def wrap(
     fs: AbstractFileSystem, policies: Iterable[Policy], connector: Connector
 ) -> AbstractFileSystem:
-    """Fold `policies`, outermost first, around `fs`."""
+    """Fold `policies`, outermost first, around `fs`.
+
+    Raises:
+        PluginFailed: A policy returned what is no filesystem.
+    """
     for policy in reversed(tuple(policies)):
-        fs = policy.filesystem(fs, connector)
+        wrapped = policy.filesystem(fs, connector)
+        if not is_filesystem(wrapped):
+            raise PluginFailed(
+                f"Policy {policy.name!r} returned {wrapped!r:.80} in place of the "
+                f"filesystem of connector {connector.id!r}."
+            )
+        fs = wrapped
     return fs
+
+
+def is_filesystem(it: object) -> bool:
+    """Tell whether something is an fsspec filesystem, fsspec not imported."""
+    return hasattr(it, "unstrip_protocol")

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from connectorkit import hookspecs
 from connectorkit.connector import ConnectorType, SystemAdapter, valid_id
 from connectorkit.errors import ConnectorKitError, PluginFailed
@@ -99,10 +101,15 @@ class Plugin:
         """
         for each in _ask(module, "connectorkit_connectors"):
             made = _connector_type(each)
-            self.types[made.id] = made
-            self.aliases |= dict.fromkeys(made.aliases, made)
+            for name in (made.id, *made.aliases):
+                if self.offers("connector type", name) is not None:
+                    raise PluginFailed(f"it offers the connector type {name!r} twice")
+                self.aliases[name] = made
+            self.types[made.id] = self.aliases.pop(made.id)
         for each in _ask(module, "connectorkit_policies"):
             policy = _policy(each)
+            if policy.name in self.policies:
+                raise PluginFailed(f"it offers the policy {policy.name!r} twice")
             self.policies[policy.name] = policy
         self.adapters = tuple(map(_adapter, _ask(module, "connectorkit_adapters")))
 
@@ -129,7 +136,13 @@ class Plugin:
 
 def one_line(error: BaseException | str) -> str:
     """Return an error's class and text, short enough for a table."""
-    text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    if isinstance(error, str):
+        text = error
+    else:
+        try:
+            text = f"{type(error).__name__}: {error}"
+        except Exception:  # noqa: BLE001 - a plugin's error may fail to tell itself
+            text = type(error).__name__
     return " ".join(text.split())[:300]
 
 
@@ -180,6 +193,9 @@ def _connector_type(offered: object) -> ConnectorType[Any]:
     model: object = offered.Settings
     if not (inspect.isclass(model) and issubclass(model, Settings)):
         raise PluginFailed(f"{name}.Settings is no subclass of connectorkit.Settings")
+    if not model.__pydantic_complete__:
+        # Else the first who passes settings would hear of an annotation.
+        model.model_rebuild()
     if inspect.isabstract(offered):
         missing = ", ".join(sorted(offered.__abstractmethods__))
         raise PluginFailed(f"{name} does not define {missing}")
@@ -191,10 +207,15 @@ def _policy(offered: object) -> type[Policy]:
         raise PluginFailed(f"{offered!r:.80} is no subclass of Policy")
     if not isinstance(getattr(offered, "name", None), str):
         raise PluginFailed(f"{offered.__name__} has no name")
+    model: object = offered.Settings
+    if not (inspect.isclass(model) and issubclass(model, BaseModel)):
+        raise PluginFailed(f"{offered.__name__}.Settings is no pydantic model")
     return offered
 
 
 def _adapter(offered: object) -> SystemAdapter:
     if not isinstance(offered, SystemAdapter):
         raise PluginFailed(f"{offered!r:.80} is no SystemAdapter instance")
+    if not isinstance(getattr(offered, "name", None), str):
+        raise PluginFailed(f"{type(offered).__name__} has no name")
     return offered

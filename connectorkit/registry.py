@@ -10,10 +10,8 @@ import warnings
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-import pluggy
-
 from connectorkit import hookspecs
-from connectorkit.config import ConnectorConfig, PluginsConfig, did_you_mean
+from connectorkit.config import PluginsConfig, did_you_mean
 from connectorkit.errors import (
     PluginBlocked,
     PluginConflict,
@@ -22,11 +20,13 @@ from connectorkit.errors import (
 )
 from connectorkit.events import PluginLoaded
 from connectorkit.fork import renew_in_child
-from connectorkit.plugin import Kind, Plugin, PluginInfo, hook_names, one_line, verify
+from connectorkit.hooks import Hooks
+from connectorkit.plugin import Kind, Plugin, PluginInfo, one_line, verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from connectorkit.config import ConnectorConfig
     from connectorkit.connector import ConnectorType, SystemAdapter
     from connectorkit.pipeline import Policy
 
@@ -55,12 +55,12 @@ class Registry:
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._config = config or PluginsConfig()
-        self._hooks = pluggy.PluginManager(hookspecs.GROUP)
-        self._hooks.add_hookspecs(hookspecs)
+        self._hooks = Hooks()
         self._lock = threading.Lock()
         self._by_name: dict[str, Plugin] = {}
         self._aside: list[Plugin] = []
         self._conflicts: dict[str, list[Plugin]] = {}
+        self._warned_of: set[str] = set()
         # By a plugin's name, the thread that imports it.
         self._importing: dict[str, int] = {}
         self._discover(environ)
@@ -69,6 +69,7 @@ class Registry:
     def after_fork(self) -> None:
         """Take new locks: a thread of the parent may have held the old ones."""
         self._lock = threading.Lock()
+        self._hooks.after_fork()
         for plugin in self._by_name.values():
             plugin.lock = threading.RLock()
             plugin.loading = False
@@ -133,8 +134,12 @@ class Registry:
             elif allowed is not None and not plugin.is_own and name not in allowed:
                 plugin.state = "blocked"
                 plugin.error = "it is not in CONNECTORKIT_PLUGINS"
-        named = disable | (allowed or set()) | set(self._config.adapters)
-        for name in sorted(named - self._by_name.keys()):
+        for name in sorted((disable | (allowed or set())) - self._by_name.keys()):
+            self._warn_of_unknown(name)
+
+    def _warn_of_unknown(self, name: str) -> None:
+        if name not in self._warned_of:
+            self._warned_of.add(name)
             near = did_you_mean(name, self._by_name)
             warnings.warn(
                 f"The configuration of plugins names {name!r}, which is not "
@@ -217,8 +222,7 @@ class Registry:
         try:
             module = self._import(plugin)
             verify(module)
-            with self._lock:
-                self._hook_up(plugin, module)
+            self._hooks.add(module, plugin.name)
             plugin.collect(module)
             self._refuse_own_names(plugin)
             plugin.module, plugin.state = module, "loaded"
@@ -237,25 +241,8 @@ class Registry:
         finally:
             del self._importing[plugin.name]
 
-    def _hook_up(self, plugin: Plugin, module: object) -> None:
-        self._hooks.register(module, plugin.name)
-        callers = self._hooks.get_hookcallers(module)
-        if not callers:
-            raise PluginFailed(f"{module!r:.80} has no hook")
-        for caller in callers:
-            impls = [i for i in caller.get_hookimpls() if i.plugin is module]
-            if any(i.wrapper or i.hookwrapper for i in impls):
-                raise PluginFailed(f"{caller.name} is a wrapper: write a plain hook")
-            if caller.has_spec() and not hasattr(module, caller.name):
-                raise PluginFailed(f"a hook is named {caller.name} by specname alone")
-            if not caller.has_spec() and not all(i.optionalhook for i in impls):
-                near = did_you_mean(caller.name, hook_names())
-                raise PluginFailed(f"{caller.name!r} is no hook{near}")
-
     def _unhook(self, plugin: Plugin) -> None:
-        with self._lock:
-            if self._hooks.get_plugin(plugin.name) is not None:
-                self._hooks.unregister(name=plugin.name)
+        self._hooks.remove(plugin.name)
         plugin.forget()
 
     def _refuse_own_names(self, plugin: Plugin) -> None:
@@ -305,6 +292,8 @@ class Registry:
             if len(picked) != 1:
                 raise _conflict(kind, name, found)
             found = picked
+        if not found and namesake is not None:
+            self._load(namesake)
         return (found[0].offers(kind, name), found[0]) if found else None
 
     def load_all(self) -> list[Plugin]:
@@ -329,54 +318,26 @@ class Registry:
         serving = [p for p in self._plugins if p.name == "system" and p.is_own]
         serving = [p for p in serving if p.state != "blocked"]
         for name in self._config.adapters:
-            if (plugin := self._by_name.get(name)) and plugin not in serving:
+            # Not before it is needed: it may be registered by hand until then.
+            if (plugin := self._by_name.get(name)) is None:
+                self._warn_of_unknown(name)
+            elif plugin not in serving:
                 serving.append(plugin)
         return [each for plugin in serving for each in self._load(plugin).adapters]
 
     def lookup(self, connector_id: str) -> tuple[ConnectorConfig, str] | None:
-        """Ask the lookup hooks, in the order of plugins' names; the first answer counts.
-
-        Returns:
-            The configuration and the name of the plugin that gave it.
-
-        Raises:
-            PluginFailed: None knew it, and one of them failed.
-        """
+        """Ask the lookup hooks of all plugins; see `Hooks.lookup`."""
         self.load_all()
-        failure: PluginFailed | None = None
-        impls = self._hooks.hook.connectorkit_lookup.get_hookimpls()
-        # pluggy's own order depends on which plugin happened to be loaded first.
-        impls.sort(key=lambda i: (not i.tryfirst, i.trylast, i.plugin_name))
-        for impl in impls:
-            try:
-                config = _call(impl, connector_id=connector_id)
-                if config is not None and not isinstance(config, ConnectorConfig):
-                    raise TypeError(  # noqa: TRY301 - told like any failure of it
-                        f"it returned {type(config).__name__}, not a ConnectorConfig"
-                    )
-            except Exception as error:  # noqa: BLE001 - another one may know the ID
-                failure = failure or PluginFailed(
-                    f"Plugin {impl.plugin_name!r} could not look {connector_id!r} up: "
-                    f"{one_line(error)}."
-                )
-                failure.__cause__ = failure.__cause__ or error
-            else:
-                if config is not None:
-                    return config, impl.plugin_name
-        if failure is not None:
-            raise failure
-        return None
-
-    def emit(self, event: object) -> None:
-        """Tell `connectorkit_event` hooks; one that raises is warned of, no more."""
-        for impl in self._hooks.hook.connectorkit_event.get_hookimpls():
-            _call_safely(impl, "failed on an event", event=event)
+        return self._hooks.lookup(connector_id)
 
     def commands(self, cli: Any) -> None:
-        """Let plugins add verbs to the command line; one that raises is warned of."""
+        """Let all plugins add verbs to the command line."""
         self.load_all()
-        for impl in self._hooks.hook.connectorkit_commands.get_hookimpls():
-            _call_safely(impl, "could not add its commands", cli=cli)
+        self._hooks.commands(cli)
+
+    def emit(self, event: object) -> None:
+        """Tell plugins what happened."""
+        self._hooks.emit(event)
 
     # Telling
 
@@ -384,6 +345,10 @@ class Registry:
         """Return what is known of each plugin; imports none."""
         plugins = [*self._plugins, *self._aside]
         return [p.info() for p in sorted(plugins, key=lambda p: p.name)]
+
+    def connector_types(self) -> list[ConnectorType[Any]]:
+        """Return every connector type on offer; loads all plugins."""
+        return [made for p in self.load_all() for made in p.types.values()]
 
     def names(self, kind: Kind) -> list[str]:
         """Return every ID or name on offer; loads all plugins."""
@@ -405,21 +370,6 @@ def _listed(names: str) -> set[str]:
     return {name for part in names.split(",") if (name := part.strip())}
 
 
-def _call(impl: pluggy.HookImpl, **given: Any) -> Any:
-    """Call one hook with those of its arguments that it takes, as pluggy would."""
-    taken = (*impl.argnames, *impl.kwargnames)
-    return impl.function(**{name: given[name] for name in taken if name in given})
-
-
-def _call_safely(impl: pluggy.HookImpl, failed: str, **given: Any) -> None:
-    try:
-        _call(impl, **given)
-    except Exception as error:  # noqa: BLE001 - a plugin never breaks a call
-        warnings.warn(
-            f"Plugin {impl.plugin_name!r} {failed}: {one_line(error)}", stacklevel=3
-        )
-
-
 def _is_from(plugin: Plugin, preferred: str | None) -> bool:
     """Tell whether `[plugins] prefer` means this one; pip's names are lax."""
     source = plugin.distribution or plugin.name
@@ -431,7 +381,9 @@ def _normal(distribution: str) -> str:
 
 
 def _conflict(kind: str, name: str, plugins: list[Plugin]) -> PluginConflict:
-    origins = " and ".join(f"{p.name!r} of {p.origin}" for p in plugins)
+    origins = " and ".join(
+        p.origin if kind == "plugin" else f"{p.origin} ({p.name!r})" for p in plugins
+    )
     choice = plugins[0].distribution or plugins[0].name
     key = name if re.fullmatch(r"[\w-]+", name, re.ASCII) else f'"{name}"'
     return PluginConflict(

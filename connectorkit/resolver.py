@@ -20,12 +20,16 @@ from connectorkit.config import (
 from connectorkit.connector import ConnectorType, valid_id
 from connectorkit.errors import (
     ConfigError,
+    ConnectorKitError,
     InvalidSettings,
+    PluginFailed,
     UnknownConnector,
     UnknownPolicy,
 )
+from connectorkit.plugin import one_line
 
 if TYPE_CHECKING:
+    from connectorkit.connector import SystemAdapter
     from connectorkit.pipeline import Policy
     from connectorkit.plugin import Plugin
     from connectorkit.registry import Registry
@@ -113,7 +117,7 @@ class Resolver:
     def _claim(self, connector_id: str) -> Claim | None:
         """Ask the system adapters, then the configuration."""
         for adapter in self._registry.adapters():
-            config = adapter.claim(connector_id, self._config)
+            config = self._claimed_by(adapter, connector_id)
             if config is not None:
                 how = f"system adapter {adapter.name!r}"
                 return Claim(how, config, is_lasting=True, is_shared=True)
@@ -122,6 +126,25 @@ class Resolver:
             return None
         how = f"[connectors.{connector_id}] in {self._source.name}"
         return Claim(how, config, is_lasting=True)
+
+    def _claimed_by(
+        self, adapter: SystemAdapter, connector_id: str
+    ) -> ConnectorConfig | None:
+        try:
+            config: object = adapter.claim(connector_id, self._config)
+        except ConnectorKitError:
+            raise
+        except Exception as error:
+            raise PluginFailed(
+                f"System adapter {adapter.name!r} failed on {connector_id!r}: "
+                f"{one_line(error)}."
+            ) from error
+        if config is None or isinstance(config, ConnectorConfig):
+            return config
+        raise PluginFailed(
+            f"System adapter {adapter.name!r} answered with a {type(config).__name__}, "
+            "not a ConnectorConfig."
+        )
 
     def _unknown(self, connector_id: str, type_id: str) -> UnknownConnector:
         if type_id == connector_id:
@@ -209,13 +232,20 @@ class Resolver:
         policy, _ = found
         merged = {**self._config.policies.tables.get(name, {}), **(table or {})}
         try:
-            return policy(policy.Settings.model_validate(merged))
+            settings = policy.Settings.model_validate(merged)
         except ValidationError as error:
             told = problems_of(error, policy.Settings.model_fields)
             raise ConfigError(
                 f"Policy {name!r} of connector {connector_id!r} is wrong: "
                 f"{'; '.join(f'{k}: {v}' for k, v in told.items())}."
             ) from None
+        try:
+            return policy(settings)
+        except Exception as error:
+            raise PluginFailed(
+                f"Policy {name!r} of connector {connector_id!r} cannot be made: "
+                f"{one_line(error)}."
+            ) from error
 
 
 def _refused(raw: Mapping[str, Any], teaches: ConnectorType[Any]) -> dict[str, str]:

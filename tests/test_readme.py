@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 from connectorkit.config import KitConfig
+
+if TYPE_CHECKING:
+    import pytest
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -27,7 +29,7 @@ def test_every_python_block_runs(
     code = blocks("python")
     assert len(code) >= 7
     for block in code:
-        exec(compile(block, "README.md", "exec"), names)  # noqa: S102 - our own text
+        exec(compile(block, "README.md", "exec", dont_inherit=True), names)  # noqa: S102
 
 
 def test_every_configuration_is_valid() -> None:
@@ -42,7 +44,7 @@ def test_every_verb_is_there() -> None:
     """The command line knows each verb that is shown."""
     from click.testing import CliRunner
 
-    from connectorkit.cli import cli
+    from connectorkit.cli import main
 
     verbs = {
         line.split()[2]
@@ -52,4 +54,4 @@ def test_every_verb_is_there() -> None:
     }
     assert verbs
     for verb in verbs:
-        assert CliRunner().invoke(cli, [verb, "--help"]).exit_code == 0
+        assert CliRunner().invoke(main, [verb, "--help"]).exit_code == 0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FEW, MANY, ROUNDS = 50, 300, 5
-EXECUTIONS = 1500
+EXECUTIONS = 900
 # A fresh filesystem costs about a tenth of a second and 12 MiB.
 EXECUTIONS_OF_FRESH = MANY
 SYSTEM_ID = "pcs|b8cd25cd-4452-4d54-bd5e-e7d71459b702"
