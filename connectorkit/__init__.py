@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from connectorkit.connector import (
         Connector,
         ConnectorType,
-        ObjectInfo,
         SystemAdapter,
     )
     from connectorkit.errors import (
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from connectorkit.explain import Explanation
     from connectorkit.hookspecs import hookimpl
     from connectorkit.kit import ConnectorKit
+    from connectorkit.objects import ObjectInfo
     from connectorkit.pipeline import Policy, PolicySettings
     from connectorkit.plugin import PluginInfo
     from connectorkit.settings import Endpoint, Secret, Settings, Text
@@ -88,13 +88,13 @@ _HOMES = {
     "connector": (
         "Connector",
         "ConnectorType",
-        "ObjectInfo",
         "SystemAdapter",
     ),
     "events": ("FilesystemClosed", "FilesystemOpened", "PluginLoaded"),
     "explain": ("Explanation",),
     "hookspecs": ("hookimpl",),
     "kit": ("ConnectorKit",),
+    "objects": ("ObjectInfo",),
     "pipeline": ("Policy", "PolicySettings"),
     "plugin": ("PluginInfo",),
     "settings": ("Endpoint", "Secret", "Settings", "Text"),

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from connectorkit.errors import CheckFailed, InvalidConnectorID, NotPicklable
+from connectorkit.objects import ObjectInfo
 from connectorkit.remedies import network_remedy
 from connectorkit.settings import Settings as _Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable
 
     from fsspec import AbstractFileSystem
     from fsspec.asyn import AsyncFileSystem
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Connector",
     "ConnectorType",
-    "ObjectInfo",
     "SystemAdapter",
     "valid_id",
 ]
@@ -55,80 +52,6 @@ def valid_id(connector_id: object) -> str:
 
 
 S = TypeVar("S", bound=_Settings)
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
-    """One object or folder of a connector.
-
-    Attributes:
-        path: The path within the connector.
-        size: Bytes; 0 for a folder.
-        modified: When it was last written, in UTC, or None if the storage is silent.
-        hash: A hash of its content as hexadecimal digits (MD5 for S3 and GCS), or
-            None where the storage has none, as for S3's multipart uploads.
-        is_dir: Whether it is a folder.
-    """
-
-    path: str
-    size: int
-    modified: datetime | None
-    hash: str | None
-    is_dir: bool
-
-    @classmethod
-    def from_info(cls, info: Mapping[str, Any]) -> ObjectInfo:
-        """Read what `fs.info()` answers, in any of the storages' forms."""
-        return cls(
-            path=str(info["name"]),
-            size=int(info.get("size") or 0),
-            modified=_modified(info),
-            hash=_content_hash(info),
-            is_dir=info.get("type") == "directory",
-        )
-
-
-_MODIFIED = ("LastModified", "updated", "mtime", "last_modified", "modified", "created")
-
-
-def _modified(info: Mapping[str, Any]) -> datetime | None:
-    for key in _MODIFIED:
-        try:
-            found = _date(info.get(key))
-        except (ValueError, OverflowError, OSError):
-            continue
-        if found is not None:
-            return found
-    return None
-
-
-def _date(value: object) -> datetime | None:
-    match value:
-        case str():
-            value = datetime.fromisoformat(value)
-        case int() | float():
-            return datetime.fromtimestamp(value, UTC)
-    if not isinstance(value, datetime):
-        return None
-    # Times without a zone come from storages that speak UTC.
-    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-
-
-_MD5 = re.compile(r"[0-9a-f]{32}")
-
-
-def _content_hash(info: Mapping[str, Any]) -> str | None:
-    md5 = info.get("md5Hash")
-    if isinstance(md5, str):
-        try:
-            return base64.b64decode(md5, validate=True).hex()
-        except binascii.Error:
-            return None
-    # S3: the ETag of a multipart upload is a hash of hashes, and says so by a dash.
-    etag = info.get("ETag")
-    if isinstance(etag, str) and _MD5.fullmatch(text := etag.strip('"').lower()):
-        return text
-    return None
 
 
 class ConnectorType(ABC, Generic[S]):
@@ -214,16 +137,18 @@ class Connector:
     Attributes:
         id: The connector ID that was resolved.
         type: The ID of its connector type.
+        kit: The kit that resolved it.
+        is_shared: Whether it is a store of the platform's own.
     """
 
     id: str
     type: str
-    _kit: ConnectorKit
+    kit: ConnectorKit
+    is_shared: bool
     _teaches: ConnectorType[Any]
     _settings: _Settings
     _policies: tuple[Policy, ...]
     _key: Hashable
-    _is_shared: bool
     # The configuration by which it is resolved again elsewhere, if there is one.
     _source: str | None
     # By process and loop, where the connector does not use the pool.
@@ -240,7 +165,7 @@ class Connector:
             MissingExtra: The client library is not installed.
             KitClosed: The kit was closed.
         """
-        return self._kit._filesystem(self)
+        return self.kit._filesystem(self)
 
     def async_fs(self) -> AsyncFileSystem:
         """Return the filesystem for the running event loop, one for each loop.
@@ -250,7 +175,7 @@ class Connector:
         Raises:
             RuntimeError: No event loop is running.
         """
-        return self._kit._async_filesystem(self)
+        return self.kit._async_filesystem(self)
 
     def check(self, path: str = "") -> None:
         """Find out whether the connector works, by one cheap request or two.

@@ -17,6 +17,8 @@ ConnectorKitError
 └── NotPicklable (pickle.PicklingError) a connector whose source cannot be named
 ```
 
+`connectorkit.compat` adds a `ConnectorError` for hosts that know it by that name.
+
 Each error derives from `ConnectorKitError` and from the built-in family that a
 caller would catch anyway. None derives from `TimeoutError`: fsspec's bridge from
 sync to async replaces those by an empty one. No message contains a secret.

@@ -124,7 +124,8 @@ class ConnectorKit:
         return Connector(
             id=connector_id,
             type=plan.teaches.id,
-            _kit=self,
+            kit=self,
+            is_shared=claim.is_shared,
             _teaches=plan.teaches,
             _settings=settings,
             _policies=policies,
@@ -133,7 +134,6 @@ class ConnectorKit:
                 tuple(f"{p.name} {p.settings.model_dump_json()}" for p in policies),
                 claim.is_shared,
             ),
-            _is_shared=claim.is_shared,
             _source=None if claim.is_adhoc else self._portable_name,
             _alone=None if pool else {},
         )
@@ -172,7 +172,7 @@ class ConnectorKit:
         self, connector: Connector, loop: asyncio.AbstractEventLoop | None = None
     ) -> Opened:
         teaches = connector._teaches
-        options: dict[str, Any] = {"skip_instance_cache": not connector._is_shared}
+        options: dict[str, Any] = {"skip_instance_cache": not connector.is_shared}
         if loop is not None:
             options = {"skip_instance_cache": True, "asynchronous": True, "loop": loop}
         try:
@@ -245,6 +245,15 @@ class ConnectorKit:
     def plugins(self) -> list[PluginInfo]:
         """Return what is known of each plugin; imports none."""
         return self.registry.infos()
+
+    def connector_type(self, connector_id: str) -> ConnectorType[Any]:
+        """Return the connector type by which an ID is served; opens nothing.
+
+        Raises:
+            UnknownConnector: Nothing answers to the ID.
+            PluginError: The plugin that should serve it cannot.
+        """
+        return self._resolver.plan(connector_id, None, trusted=True).teaches
 
     def connector_types(self) -> list[ConnectorType[Any]]:
         """Return every connector type on offer; loads all plugins."""

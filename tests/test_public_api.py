@@ -153,13 +153,13 @@ def test_tree_is_the_real_one(drawn: Drawn) -> None:
 
 
 def test_all_errors_are_in_the_tree() -> None:
-    """The core defines no error outside of its tree."""
+    """The core's modules define no error outside of its tree; packages over it may."""
     ConnectorKit({}).registry.load_all()
     todo, found = [ConnectorKitError], set()
     while todo:
         cls = todo.pop()
         todo += cls.__subclasses__()
-        if cls.__module__.startswith("connectorkit."):
+        if re.fullmatch(r"connectorkit\.\w+", cls.__module__):
             found.add(cls.__name__)
     assert found == set(errors.__all__)
 

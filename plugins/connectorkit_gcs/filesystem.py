@@ -73,6 +73,13 @@ class ConnectorGCSFileSystem(Releasable, GCSFileSystem):  # type: ignore[misc]
     # gcsfs binds its own to the base's coroutine.
     call = sync_wrapper(GCSFileSystem._call)
 
+    async def _info(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        if not self._strip_protocol(path).strip("/"):
+            # gcsfs asks Google for a bucket without a name.
+            return {"name": "", "size": 0, "type": "directory"}
+        info: dict[str, Any] = await super()._info(path, *args, **kwargs)
+        return info
+
     def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> GCSFile:
         if "x" in mode:
             self._refuse_to_replace(path)
