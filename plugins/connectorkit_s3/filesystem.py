@@ -21,6 +21,8 @@ __all__ = ["ConnectorS3FileSystem"]
 # More at a time would fill the connection pool for an answer that nobody waits for.
 _PROBES = 16
 _THROTTLED = {408, 429}
+# S3 makes a bucket that names no place there, and refuses to hear its name.
+_DEFAULT_PLACE = {"LocationConstraint": "us-east-1"}
 
 
 class SingleSendSession(AIOHTTPSession):  # type: ignore[misc]
@@ -43,6 +45,8 @@ class ConnectorS3FileSystem(Releasable, S3FileSystem):  # type: ignore[misc]
         return {"http_session_cls": SingleSendSession, **config}
 
     async def _call_s3(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("CreateBucketConfiguration") == _DEFAULT_PLACE:
+            del kwargs["CreateBucketConfiguration"]
         with self.at_work():
             try:
                 answer = await super()._call_s3(method, *args, **kwargs)
