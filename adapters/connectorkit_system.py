@@ -65,6 +65,18 @@ class System(SystemAdapter):
             credentials = {"path": str(_data_directory(store))}
         return ConnectorConfig(type=provider, settings=dict(credentials), **extra)
 
+    def ids(self, config: KitConfig) -> Mapping[str, str]:
+        """Name the IDs of all stores."""
+        stores = {**dict.fromkeys(VARIABLES), **config.system}
+        named = {
+            each: name for name, store in config.system.items() for each in store.ids
+        }
+        return {
+            WORKFLOW_EXECUTION_ID: "WORKFLOW_EXECUTION",
+            **named,
+            **{f"system|{name}": name for name in stores},
+        }
+
     def _store(self, connector_id: str, config: KitConfig) -> str | None:
         for name, table in config.system.items():
             if connector_id in table.ids:

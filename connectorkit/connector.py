@@ -13,7 +13,7 @@ from connectorkit.remedies import network_remedy
 from connectorkit.settings import Settings as _Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Mapping
 
     from fsspec import AbstractFileSystem
     from fsspec.asyn import AsyncFileSystem
@@ -126,6 +126,11 @@ class SystemAdapter(ABC):
     def claim(self, connector_id: str, config: KitConfig) -> ConnectorConfig | None:
         """Say how a system-internal ID is served, or None if it is not one."""
 
+    def ids(self, config: KitConfig) -> Mapping[str, str]:
+        """Name the IDs that it claims, each with its store's name, for listings."""
+        del config
+        return {}
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Connector:
@@ -194,13 +199,22 @@ class Connector:
         except Exception as error:
             # Its text stays with the cause: a client's may hold a token.
             unknown = f"the storage cannot be used ({type(error).__name__})"
-            raise self._told(error, path) or self._failed(unknown) from error
+            raise self.failed(self.remedy(error, path) or unknown) from error
 
-    def _told(self, error: Exception, path: str = "") -> CheckFailed | None:
-        remedy = self._teaches.remedy(error, path, self._settings)
-        return None if remedy is None else self._failed(remedy)
+    def remedy(self, error: BaseException, path: str = "") -> str | None:
+        """Say in one sentence what to mend after an error of the connector's.
 
-    def _failed(self, remedy: str) -> CheckFailed:
+        Args:
+            error: What an operation raised.
+            path: On what it failed.
+
+        Returns:
+            None if it is no error that is mended by credentials or settings.
+        """
+        return self._teaches.remedy(error, path, self._settings)
+
+    def failed(self, remedy: str) -> CheckFailed:
+        """Return the error that says how to mend this connector."""
         return CheckFailed(f"Connector {self.id!r}: {remedy}.", remedy)
 
     def stat(self, path: str) -> ObjectInfo:

@@ -85,12 +85,14 @@ class Hooks:
     def emit(self, event: object) -> None:
         """Tell `connectorkit_event` hooks; one that raises is warned of, no more."""
         for impl in self._manager.hook.connectorkit_event.get_hookimpls():
-            _call_safely(impl, "failed on an event", event=event)
-
-    def commands(self, cli: Any) -> None:
-        """Let plugins add verbs to the command line; one that raises is warned of."""
-        for impl in self._manager.hook.connectorkit_commands.get_hookimpls():
-            _call_safely(impl, "could not add its commands", cli=cli)
+            try:
+                _call(impl, event=event)
+            except Exception as error:  # noqa: BLE001 - a plugin never breaks a call
+                warnings.warn(
+                    f"Plugin {impl.plugin_name!r} failed on an event: "
+                    f"{one_line(error)}",
+                    stacklevel=2,
+                )
 
 
 def _refuse_the_silent(caller: pluggy.HookCaller, module: object) -> None:
@@ -109,12 +111,3 @@ def _call(impl: pluggy.HookImpl, **given: Any) -> Any:
     """Call one hook with those of its arguments that it takes, as pluggy would."""
     taken = (*impl.argnames, *impl.kwargnames)
     return impl.function(**{name: given[name] for name in taken if name in given})
-
-
-def _call_safely(impl: pluggy.HookImpl, failed: str, **given: Any) -> None:
-    try:
-        _call(impl, **given)
-    except Exception as error:  # noqa: BLE001 - a plugin never breaks a call
-        warnings.warn(
-            f"Plugin {impl.plugin_name!r} {failed}: {one_line(error)}", stacklevel=3
-        )

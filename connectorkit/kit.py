@@ -186,9 +186,9 @@ class ConnectorKit:
             ) from error
         except Exception as error:
             # A damaged key, say: the sentence of `check` is the one that helps.
-            if (failed := connector._told(error)) is None:
+            if (remedy := connector.remedy(error)) is None:
                 raise
-            raise failed from error
+            raise connector.failed(remedy) from error
         if not is_filesystem(inner):
             raise PluginFailed(
                 f"Connector type {teaches.id!r} opened {inner!r:.80}, which is no "

@@ -330,11 +330,6 @@ class Registry:
         self.load_all()
         return self._hooks.lookup(connector_id)
 
-    def commands(self, cli: Any) -> None:
-        """Let all plugins add verbs to the command line."""
-        self.load_all()
-        self._hooks.commands(cli)
-
     def emit(self, event: object) -> None:
         """Tell plugins what happened."""
         self._hooks.emit(event)

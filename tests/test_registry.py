@@ -1209,20 +1209,6 @@ def test_interrupt_goes_through_a_lookup(site: Site) -> None:
 # Commands
 
 
-def test_broken_commands_hide_no_others(site: Site) -> None:
-    """A plugin that cannot add its verbs is warned of, and others' are there."""
-    add = "@hookimpl\ndef connectorkit_commands(cli): "
-    site.add(
-        "acme",
-        aaa=f"{add}cli.append('a')",
-        mmm=f"{add}cli.verb()",
-        zzz=f"{add}cli.append('z')",
-    )
-    verbs: list[str] = []
-    with pytest.warns(UserWarning, match="'mmm' could not add its commands"):
-        registry().commands(verbs)
-    assert sorted(verbs) == ["a", "z"]
-
 
 # Forks
 
