@@ -61,7 +61,8 @@ def test_connectors(cli: Cli, config: Path) -> None:
     configure(config, "mine", key="k", secret=SECRET)
     result = cli("connectors", "--json")
     rows = json.loads(result.stdout)
-    assert rows[0] == {"id": "acme|store", "type": "local", "store": "STORE"}
+    assert {"id": "acme|store", "type": "local", "store": "STORE"} in rows
+    assert {"id": "system|STORE", "type": "local", "store": "STORE"} in rows
     assert rows[-1] == {"id": "mine", "type": "minio", "store": None}
     assert SECRET not in result.output
 
