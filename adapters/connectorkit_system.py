@@ -113,8 +113,10 @@ def _from_environ(variable: str | None) -> tuple[str, dict[str, Any]]:
     words = _OTHER_WORDS.get(provider, {})
     settings = {words.get(key, key): value for key, value in credentials.items()}
     # These speak fsspec's language, where the region is the client's business.
-    client = settings.pop("client_kwargs", None)
-    return provider, {**(client or {}), **settings}
+    client = settings.pop("client_kwargs", None) or {}
+    if not isinstance(client, Mapping):
+        raise ConfigError(f"{variable}: its client_kwargs should be a table: {shape}.")
+    return provider, {**client, **settings}
 
 
 @hookimpl

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -21,9 +22,6 @@ from pydantic import (
 
 from connectorkit.connector import valid_id
 from connectorkit.errors import ConfigError, InvalidConnectorID
-
-if TYPE_CHECKING:
-    import os
 
 __all__ = [
     "ConnectorConfig",
@@ -46,6 +44,8 @@ _OVERRIDE = "CONNECTORKIT__CONNECTORS__"
 _REFERENCE = re.compile(r"(env|file):(.*)", re.DOTALL)
 # A reference names a secret, not a data set; a key file is a few kilobytes.
 _MOST_SECRET_BYTES = 1 << 20
+# A hundred thousand connectors take about 20 MB.
+_MOST_CONFIG_BYTES = 256 << 20
 
 
 class _Table(BaseModel):
@@ -68,11 +68,17 @@ class _Policied(_Table):
 
     @model_validator(mode="after")
     def _only_tables(self) -> Self:
-        for key, value in (self.model_extra or {}).items():
+        if clash := self.tables.keys() & {"type", "settings"}:
+            raise ValueError(f"{min(clash)!r} is no key of this table")
+        for key, value in self.tables.items():
             if not isinstance(value, dict):
                 near = did_you_mean(key, type(self).model_fields)
                 raise ValueError(f"{key!r} is no key of this table{near}")  # noqa: TRY004 - pydantic's word
         return self
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Leave the policies' tables out: they may hold secrets."""
+        return ((k, v) for k, v in super().__repr_args__() if k not in self.tables)
 
     @property
     def tables(self) -> dict[str, dict[str, Any]]:
@@ -109,6 +115,8 @@ class StoreConfig(_Policied):
     def _valid_ids(self) -> Self:
         for connector_id in self.ids:
             valid_id(connector_id)
+        if self.credentials and not self.provider:
+            raise ValueError("credentials stand without a provider")
         return self
 
 
@@ -194,6 +202,11 @@ def load(
     """
     if isinstance(config, Mapping):
         return Source(_validated(config, "the mapping given as config"), None, False)
+    if not isinstance(config, str | os.PathLike | None):
+        raise ConfigError(
+            f"The configuration is a {type(config).__name__}: pass a path, a mapping, "
+            "or nothing."
+        )
     path = _find(environ) if config is None else Path(config)
     raw = {} if path is None else _parse(path)
     named = "the environment" if path is None else str(path)
@@ -214,7 +227,10 @@ def _find(environ: Mapping[str, str]) -> Path | None:
 def _parse(path: Path) -> dict[str, Any]:
     text = ""
     try:
-        text = path.read_bytes().decode()
+        with path.open("rb") as file:
+            text = file.read(_MOST_CONFIG_BYTES + 1).decode()
+        if len(text) > _MOST_CONFIG_BYTES:
+            raise ConfigError(f"{path} is too large for a configuration.")
         return tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"There is no configuration at {path}.") from None
@@ -232,6 +248,11 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not TOML: {error}{where}.") from None
     except RecursionError:
         raise ConfigError(f"{path} is nested too deeply.") from None
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        # A number with thousands of digits, a path with a null character.
+        raise ConfigError(f"{str(path)!r} cannot be read: {error}.") from None
 
 
 def _override(
@@ -326,7 +347,7 @@ def reveal(settings: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str,
 def _from_environ(name: str, path: str, environ: Mapping[str, str]) -> str:
     try:
         return environ[name]
-    except KeyError:
+    except (KeyError, ValueError):
         raise ConfigError(
             f"{path} refers to the environment variable {name!r}, which is not set"
         ) from None
@@ -336,10 +357,9 @@ def _from_file(name: str, path: str) -> str:
     try:
         with Path(name).open("rb") as file:
             content = file.read(_MOST_SECRET_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(
-            f"{path} refers to the file {name!r}: {error.strerror}"
-        ) from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "there can be no such file"
+        raise ConfigError(f"{path} refers to the file {name!r}: {why}") from None
     if len(content) > _MOST_SECRET_BYTES:
         raise ConfigError(f"{path} refers to {name!r}, too large for a secret")
     try:

@@ -211,7 +211,10 @@ class Connector:
         Returns:
             None if it is no error that is mended by credentials or settings.
         """
-        return self._teaches.remedy(error, path, self._settings)
+        try:
+            return self._teaches.remedy(error, path, self._settings)
+        except Exception:  # noqa: BLE001 - the error itself says more than its reader's
+            return None
 
     def failed(self, remedy: str) -> CheckFailed:
         """Return the error that says how to mend this connector."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from connectorkit.config import is_reference
+from pydantic import BaseModel
+
+from connectorkit.config import has_reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,17 +46,22 @@ class Explanation:
 
 def redacted(settings: Settings, raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return `settings` for people: secrets hidden, references as they were given."""
-    return {
-        name: raw[name] if is_reference(raw.get(name)) else _shown(value)
-        for name, value in settings.model_dump().items()
-    }
+    shown = {}
+    for name, field in type(settings).model_fields.items():
+        aliases = (name, field.alias, field.validation_alias)
+        given = next((raw[a] for a in aliases if isinstance(a, str) and a in raw), None)
+        # What a reference led to is a secret, wherever it stands.
+        shown[name] = given if has_reference(given) else _shown(getattr(settings, name))
+    return shown
 
 
 def _shown(value: object) -> object:
     if hasattr(value, "get_secret_value"):
         return HIDDEN
+    if isinstance(value, BaseModel):
+        return {name: _shown(each) for name, each in value}
     if isinstance(value, dict):
-        return {key: _shown(each) for key, each in value.items()}
+        return {str(key): _shown(each) for key, each in value.items()}
     if isinstance(value, list | tuple | set):
         return [_shown(each) for each in value]
     return value if isinstance(value, int | float | str | None) else str(value)

@@ -9,19 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections.abc import Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 from uuid import UUID
 
-from pydantic import AnyUrl
+from pydantic import AnyUrl, BaseModel, SecretBytes, SecretStr
+from pydantic import Secret as PydanticSecret
 
 from connectorkit.errors import PluginFailed
-
-if TYPE_CHECKING:
-    from connectorkit.settings import Settings
 
 __all__ = ["identity"]
 
@@ -32,27 +30,47 @@ _KEY = secrets.token_bytes(32)
 _NAMED = (PurePath, AnyUrl, Decimal, Enum, UUID, date, time, timedelta)
 
 
-def identity(type_id: str, settings: Settings) -> str:
-    """Return a keyed digest of a connector type and all its settings.
+def identity(name: str, settings: BaseModel) -> str:
+    """Return a keyed digest of a connector type, or a policy, and all its settings.
 
     Raises:
         PluginFailed: A setting is of a kind that cannot be told from another.
     """
-    text = json.dumps([type_id, settings.model_dump()], default=_plain, sort_keys=True)
+    text = json.dumps([name, _tagged(settings)])
     return hashlib.blake2b(text.encode(), key=_KEY, digest_size=16).hexdigest()
 
 
-def _plain(value: object) -> object:
-    """Turn a setting into JSON; two different ones must never look the same."""
-    if hasattr(value, "get_secret_value"):
-        return value.get_secret_value()
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, set | frozenset):
-        return sorted(value, key=repr)
-    if isinstance(value, _NAMED):
-        return str(value)
-    raise PluginFailed(
-        f"A setting is of type {type(value).__name__}, which cannot tell two "
-        "connectors apart: use texts, numbers, paths, URLs, dates or secrets."
-    )
+def _tagged(value: object) -> list[object]:
+    """Turn a setting into JSON that no other setting turns into.
+
+    A model's own serializers are not asked: they may mask or leave out what tells two
+    tenants apart.
+    """
+    kind = type(value).__name__
+    tagged: object
+    match value:
+        case None | bool() | int() | str():
+            tagged = value
+        case float():
+            tagged = repr(value)
+        case bytes():
+            tagged = value.hex()
+        case BaseModel():
+            tagged = [[field, _tagged(each)] for field, each in value]
+        case Mapping():
+            pairs = [[_tagged(key), _tagged(each)] for key, each in value.items()]
+            tagged = sorted(pairs, key=json.dumps)
+        case list() | tuple():
+            tagged = [_tagged(each) for each in value]
+        case set() | frozenset():
+            tagged = sorted(map(_tagged, value), key=json.dumps)
+        case SecretStr() | SecretBytes() | PydanticSecret():
+            tagged = _tagged(value.get_secret_value())
+        case _ if isinstance(value, _NAMED):
+            tagged = str(value)
+        case _:
+            raise PluginFailed(
+                f"A setting is of type {kind}, which cannot tell two connectors "
+                "apart: use texts, numbers, paths, URLs, dates or secrets."
+            )
+    return [kind, tagged]

@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 from connectorkit import config as configuration
 from connectorkit.connector import Connector, ConnectorType
-from connectorkit.errors import KitClosed, MissingExtra, PluginFailed
+from connectorkit.errors import (
+    ConnectorKitError,
+    KitClosed,
+    MissingExtra,
+    PluginFailed,
+)
 from connectorkit.events import FilesystemClosed, FilesystemOpened
 from connectorkit.explain import Explanation, redacted
 from connectorkit.filesystem import Releasable
 from connectorkit.identity import identity
 from connectorkit.pipeline import is_filesystem, wrap
+from connectorkit.plugin import one_line
 from connectorkit.pool import Opened, Pool
 from connectorkit.registry import Registry
 from connectorkit.resolver import Plan, Resolver
@@ -63,7 +69,11 @@ class ConnectorKit:
         self.config = self._source.config
         self.registry = Registry(self.config.plugins, os.environ)
         self._pool = Pool(
-            self.config.pool.size, self.config.pool.idle, clock, self._left
+            self.config.pool.size,
+            self.config.pool.idle,
+            clock,
+            opened=lambda it: self.registry.emit(FilesystemOpened(it.id, it.type)),
+            left=lambda it: self.registry.emit(FilesystemClosed(it.type)),
         )
         self._hot: dict[str, Connector] = {}
         self._resolver = Resolver(self._source, self.registry)
@@ -131,8 +141,10 @@ class ConnectorKit:
             _policies=policies,
             _key=(
                 identity(plan.teaches.id, settings),
-                tuple(f"{p.name} {p.settings.model_dump_json()}" for p in policies),
+                tuple(identity(p.name, p.settings) for p in policies),
                 claim.is_shared,
+                # What came with a call never meets what the host configured.
+                claim.is_adhoc,
             ),
             _source=None if claim.is_adhoc else self._portable_name,
             _alone=None if pool else {},
@@ -159,7 +171,7 @@ class ConnectorKit:
             from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
             wrapper = AsyncFileSystemWrapper(sync, asynchronous=True)
-            return Opened(connector.type, wrapper, sync, loop)
+            return Opened(connector.id, connector.type, wrapper, sync, loop)
 
         key: Hashable = (connector._key, loop)
         if (alone := connector._alone) is None:
@@ -186,9 +198,14 @@ class ConnectorKit:
             ) from error
         except Exception as error:
             # A damaged key, say: the sentence of `check` is the one that helps.
-            if (remedy := connector.remedy(error)) is None:
+            if (remedy := connector.remedy(error)) is not None:
+                raise connector.failed(remedy) from error
+            if isinstance(error, ConnectorKitError | OSError | ValueError):
                 raise
-            raise connector.failed(remedy) from error
+            raise PluginFailed(
+                f"Connector {connector.id!r} ({teaches.id}) cannot be opened: "
+                f"{one_line(error)}."
+            ) from error
         if not is_filesystem(inner):
             raise PluginFailed(
                 f"Connector type {teaches.id!r} opened {inner!r:.80}, which is no "
@@ -196,12 +213,8 @@ class ConnectorKit:
             )
         if isinstance(inner, Releasable):
             inner.connector = connector
-        self.registry.emit(FilesystemOpened(connector.id, connector.type))
         outer = wrap(inner, connector._policies, connector)
-        return Opened(connector.type, outer, inner, loop)
-
-    def _left(self, entry: Opened) -> None:
-        self.registry.emit(FilesystemClosed(entry.type))
+        return Opened(connector.id, connector.type, outer, inner, loop)
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from connectorkit.errors import PluginFailed
+from connectorkit.errors import ConnectorKitError, PluginFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,10 +52,18 @@ def wrap(
     """Fold `policies`, outermost first, around `fs`.
 
     Raises:
-        PluginFailed: A policy returned what is no filesystem.
+        PluginFailed: A policy failed, or returned what is no filesystem.
     """
     for policy in reversed(tuple(policies)):
-        wrapped = policy.filesystem(fs, connector)
+        try:
+            wrapped = policy.filesystem(fs, connector)
+        except ConnectorKitError:
+            raise
+        except Exception as error:
+            raise PluginFailed(
+                f"Policy {policy.name!r} failed on connector {connector.id!r}: "
+                f"{type(error).__name__}: {error}."
+            ) from error
         if not is_filesystem(wrapped):
             raise PluginFailed(
                 f"Policy {policy.name!r} returned {wrapped!r:.80} in place of the "
@@ -67,4 +75,4 @@ def wrap(
 
 def is_filesystem(it: object) -> bool:
     """Tell whether something is an fsspec filesystem, fsspec not imported."""
-    return hasattr(it, "unstrip_protocol")
+    return hasattr(it, "unstrip_protocol") and not isinstance(it, type)

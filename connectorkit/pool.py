@@ -8,6 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from connectorkit.errors import PluginFailed
 from connectorkit.filesystem import Releasable, release
 from connectorkit.fork import renew_in_child
 
@@ -24,6 +25,7 @@ __all__ = ["Opened", "Pool"]
 class Opened:
     """A filesystem as a host gets it, and the one beneath that holds connections."""
 
+    id: str
     type: str
     outer: AbstractFileSystem
     inner: AbstractFileSystem
@@ -48,6 +50,7 @@ class _Turn:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     takers: int = 0
+    opener: int | None = None
 
 
 class Pool:
@@ -61,6 +64,7 @@ class Pool:
         size: How many filesystems stay open.
         idle: After how many seconds without use one is closed.
         clock: Monotonic seconds.
+        opened: Told of each filesystem that was opened, while no lock is held.
         left: Told of each filesystem that leaves.
     """
 
@@ -69,11 +73,13 @@ class Pool:
         size: int,
         idle: float,
         clock: Callable[[], float],
+        opened: Callable[[Opened], None] = lambda _entry: None,
         left: Callable[[Opened], None] = lambda _entry: None,
     ) -> None:
         self.size = size
         self.idle = idle
         self._clock = clock
+        self._opened = opened
         self._left = left
         self._inherited: list[object] = []
         self._begin()
@@ -115,24 +121,37 @@ class Pool:
                 turn = self._turns.setdefault(key, _Turn())
                 turn.takers += 1
         if entry is None:
-            entry = self._open(key, turn, opener)
+            entry, is_new = self._open(key, turn, opener)
+            if is_new:
+                self._opened(entry)
         self.sweep()
         return entry.outer
 
-    def _open(self, key: Hashable, turn: _Turn, opener: Callable[[], Opened]) -> Opened:
+    def _open(
+        self, key: Hashable, turn: _Turn, opener: Callable[[], Opened]
+    ) -> tuple[Opened, bool]:
+        me = threading.get_ident()
         try:
+            if turn.opener == me:
+                raise PluginFailed(
+                    "A plugin asks for a filesystem while it is opened for it."
+                )
             with turn.lock:
                 with self._lock:
                     entry = self._entries.get(key) or self._alive.get(key)
-                if entry is None:
-                    entry = opener()
+                if is_new := entry is None:
+                    turn.opener = me
+                    try:
+                        entry = opener()
+                    finally:
+                        turn.opener = None
                     # The filesystem keeps its entry alive, and so findable.
                     entry.outer._connectorkit_entry = entry
                 with self._lock:
                     entry.used = self._clock()
                     self._alive[key] = self._entries[key] = entry
                     self._entries.move_to_end(key)
-                return entry
+                return entry, is_new
         finally:
             with self._lock:
                 turn.takers -= 1

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["RESERVED", "Registry"]
 
 # What ours offer under names that no plugin of ours bears: kept without an import.
-RESERVED = frozenset({"google_cloud_storage", "localstorage"})
+RESERVED = frozenset({"google_cloud_storage", "localstorage", "pcs"})
 
 
 class Registry:
@@ -86,7 +86,7 @@ class Registry:
 
     def _discover(self, environ: Mapping[str, str]) -> None:
         by_name: dict[str, list[Plugin]] = {}
-        for entry in metadata.entry_points(group=hookspecs.GROUP):
+        for entry in _entry_points():
             dist = entry.dist
             plugin = Plugin(
                 name=entry.name,
@@ -95,8 +95,10 @@ class Registry:
                 load=entry.load,
             )
             by_name.setdefault(entry.name, []).append(plugin)
+        own = {p.name for plugins in by_name.values() for p in plugins if p.is_own}
         for name, plugins in sorted(by_name.items()):
-            if name in RESERVED:
+            # A third party could also deny what it cannot take: by failing.
+            if name not in own and name.partition("|")[0] in own | RESERVED:
                 for plugin in plugins:
                     plugin.state = "shadowed"
                     plugin.error = f"{name!r} is a name of connectorkit's own"
@@ -163,6 +165,11 @@ class Registry:
         """
         name = name or str(getattr(module, "__name__", type(module).__name__))
         plugin = Plugin(name, None, None, lambda: module)
+        if self.is_own_name(name):
+            raise PluginConflict(
+                f"{name!r} is a name of connectorkit's own: register yours under "
+                "another."
+            )
         with self._lock:
             if (other := self._by_name.get(name)) is not None:
                 raise PluginConflict(
@@ -249,10 +256,14 @@ class Registry:
         if plugin.is_own:
             return
         for name in (*plugin.types, *plugin.aliases, *plugin.policies):
-            stem = name.partition("|")[0]
-            holder = self._by_name.get(stem)
-            if stem in RESERVED or (holder is not None and holder.is_own):
+            if self.is_own_name(name):
                 raise PluginFailed(f"it offers {name!r}, a name of connectorkit's own")
+
+    def is_own_name(self, name: str) -> bool:
+        """Tell whether a connector ID, type or policy can only be one of ours."""
+        stem = name.partition("|")[0]
+        holder = self._by_name.get(stem)
+        return stem in RESERVED or (holder is not None and holder.is_own)
 
     # Asking
 
@@ -325,6 +336,13 @@ class Registry:
                 serving.append(plugin)
         return [each for plugin in serving for each in self._load(plugin).adapters]
 
+    def is_own_type(self, name: str) -> bool:
+        """Tell whether a name is the ID or an alias of one of our connector types."""
+        own = [p for p in self._plugins if p.is_own]
+        return self.is_own_name(name) and any(
+            plugin.offers("connector type", name) for plugin in self._try_load(own)
+        )
+
     def lookup(self, connector_id: str) -> tuple[ConnectorConfig, str] | None:
         """Ask the lookup hooks of all plugins; see `Hooks.lookup`."""
         self.load_all()
@@ -359,6 +377,25 @@ class Registry:
             for p in self._plugins
             if p.state in {"failed", "shadowed"}
         ]
+
+
+def _entry_points() -> list[metadata.EntryPoint]:
+    try:
+        return list(metadata.entry_points(group=hookspecs.GROUP))
+    except Exception:  # noqa: BLE001 - one distribution's file is damaged: which?
+        found: dict[str, list[metadata.EntryPoint]] = {}
+        for dist in metadata.distributions():
+            try:
+                found.setdefault(
+                    dist.name, list(dist.entry_points.select(group=hookspecs.GROUP))
+                )
+            except Exception as error:  # noqa: BLE001 - told, and left out
+                warnings.warn(
+                    f"The entry points of a distribution cannot be read: "
+                    f"{one_line(error)}",
+                    stacklevel=2,
+                )
+        return [entry for entries in found.values() for entry in entries]
 
 
 def _listed(names: str) -> set[str]:

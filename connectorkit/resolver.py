@@ -102,12 +102,18 @@ class Resolver:
                     f"Connector {connector_id!r} is served by {claim.how}, and takes "
                     "no settings at the call."
                 )
-        elif not settings and (found := self._registry.lookup(connector_id)):
+        elif (
+            not settings
+            and not self._registry.is_own_type(connector_id)
+            and (found := self._registry.lookup(connector_id))
+        ):
             config, plugin = found
             claim = Claim(f"the lookup of plugin {plugin!r}", config)
         else:
             named = {str(name): value for name, value in (settings or {}).items()}
-            config = ConnectorConfig(type=connector_id, settings=named, trusted=trusted)
+            config = ConnectorConfig(
+                type=connector_id, settings=named, trusted=bool(trusted)
+            )
             claim = Claim("its type and settings", config, is_adhoc=True)
         found_type = self._registry.connector_type(claim.config.type)
         if found_type is None:
@@ -165,16 +171,22 @@ class Resolver:
             ConfigError: A reference leads nowhere.
         """
         config, model = plan.claim.config, plan.teaches.Settings
-        problems = {} if config.trusted else _refused(config.settings, plan.teaches)
-        raw = self._revealed(connector_id, config)
+        problems: dict[str, str] = {}
         try:
-            valid = model.model_validate(raw)
+            if not config.trusted:
+                problems = _refused(config.settings, plan.teaches)
+            raw = self._revealed(connector_id, config)
+            valid = model.model_validate(raw, context={"trusted": config.trusted})
             if not config.trusted:
                 problems = dict(valid.refusals()) | problems
             if not problems:
                 return valid
+        except ConfigError:
+            raise
         except ValidationError as error:
             problems = problems_of(error, model.model_fields) | problems
+        except RecursionError:
+            problems["it"] = "is nested too deeply"
         except Exception as error:  # noqa: BLE001 - its text may hold a value
             problems["it"] = f"the type's own model fails with {type(error).__name__}"
         told = [f"{field}: {problem}" for field, problem in problems.items()]
@@ -239,13 +251,20 @@ class Resolver:
                 f"Policy {name!r} of connector {connector_id!r} is wrong: "
                 f"{'; '.join(f'{k}: {v}' for k, v in told.items())}."
             ) from None
+        except Exception as error:  # noqa: BLE001 - its text may hold a value
+            raise PluginFailed(
+                f"The settings of policy {name!r} cannot be read: its model fails with "
+                f"{type(error).__name__}."
+            ) from None
         try:
-            return policy(settings)
+            made = policy(settings)
         except Exception as error:
             raise PluginFailed(
                 f"Policy {name!r} of connector {connector_id!r} cannot be made: "
                 f"{one_line(error)}."
             ) from error
+        made.settings = settings
+        return made
 
 
 def _refused(raw: Mapping[str, Any], teaches: ConnectorType[Any]) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
@@ -18,7 +20,7 @@ from pydantic import Field as _Field
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Endpoint", "Secret", "Settings", "Text"]
+__all__ = ["Endpoint", "Secret", "Settings", "Text", "refused_endpoint"]
 
 
 class Settings(BaseModel):
@@ -26,7 +28,8 @@ class Settings(BaseModel):
 
     Give each field a title and a description: `connectorkit schema TYPE` prints the
     model's JSON Schema, which a web form shows. Mark secrets by `SecretStr`, or by
-    `Secret`, which also reads an empty text as "not given".
+    `Secret`, which also reads an empty text as "not given". Validators find in
+    `info.context["trusted"]` whether the settings are the host's own.
     """
 
     model_config = ConfigDict(
@@ -42,6 +45,12 @@ class Settings(BaseModel):
         return {}
 
 
+_ODD = re.compile(r"[\x00-\x20\x7f\\@?#]")
+# Amazon's and Google's by IPv6; by IPv4 they are link-local.
+_METADATA = {ip_address("fd00:ec2::254"), ip_address("fd20:ce::254")}
+_METADATA_NAMES = {"metadata", "metadata.google.internal", "instance-data"}
+
+
 def _blank_is_none(value: object) -> object:
     # A web form sends an empty field as "", which means "not given".
     return None if isinstance(value, str) and not value.strip() else value
@@ -50,16 +59,35 @@ def _blank_is_none(value: object) -> object:
 def _endpoint(url: str | None) -> str | None:
     if url is None:
         return None
-    parts = urlsplit(url)
+    # Two parsers may read two hosts from one text that holds any of these.
+    if _ODD.search(url):
+        raise ValueError("must be an address without credentials or odd characters")
     try:
-        port_is_good = parts.port != 0
+        parts = urlsplit(url)
+        is_good = parts.scheme in {"http", "https"} and parts.port != 0
     except ValueError:
-        port_is_good = False
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_good:
+        # Its text would show what stands before an @.
+        is_good = False
+    if not is_good or not parts.hostname:
         raise ValueError("must read like https://host or http://host:9000")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must be scheme, host and port alone, without credentials")
     return url.rstrip("/")
+
+
+def refused_endpoint(url: str | None) -> Mapping[str, str]:
+    """Refuse, for `Settings.refusals`, an endpoint that only this machine reaches.
+
+    The addresses of clouds' metadata services hand out the host's own credentials. A
+    name that resolves to one is not recognised: whoever lets strangers choose
+    endpoints needs a firewall, too.
+    """
+    host = (urlsplit(url).hostname or "") if url else ""
+    try:
+        is_near = ip_address(host).is_link_local or ip_address(host) in _METADATA
+    except ValueError:
+        is_near = host.rstrip(".") in _METADATA_NAMES
+    if is_near:
+        return {"endpoint_url": "leads to this machine's metadata service"}
+    return {}
 
 
 Text = Annotated[

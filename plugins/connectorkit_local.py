@@ -81,6 +81,15 @@ class Local(ConnectorType[LocalSettings]):
         local = LocalFileSystem(auto_mkdir=True)
         return LocalDirectory(path=str(settings.path), fs=local, **options)
 
+    def remedy(
+        self, error: BaseException, path: str, settings: LocalSettings
+    ) -> str | None:
+        """Say what is wrong with the directory."""
+        del path
+        if isinstance(error, OSError) and error.filename == str(settings.path):
+            return f"the directory {settings.path} cannot be used: {error.strerror}"
+        return None
+
     def endpoint(self, settings: LocalSettings) -> str:
         """Say which directory."""
         return str(settings.path)

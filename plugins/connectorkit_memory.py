@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from connectorkit import ConnectorType, Settings, hookimpl
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fsspec import AbstractFileSystem
 
 __all__ = ["Memory", "MemorySettings"]
 
+_STRANGERS = "(settings of calls)"
 _stores: dict[str, tuple[dict[str, Any], list[str]]] = {}
 
 
@@ -24,8 +27,19 @@ class MemorySettings(Settings):
         max_length=255,
         title="Name",
         description="Connectors of one name share a store for as long as the process "
-        "lives.",
+        "lives. Settings that come with a call have one store of their own.",
     )
+
+    @field_validator("name")
+    @classmethod
+    def _of_whom(cls, name: str, info: ValidationInfo) -> str:
+        # What strangers may choose must not be a store of the host's.
+        is_trusted = (info.context or {}).get("trusted", True)
+        return name if is_trusted or name else _STRANGERS
+
+    def refusals(self) -> Mapping[str, str]:
+        """Refuse names: a store is the host's, or another tenant's."""
+        return {} if self.name == _STRANGERS else {"name": "is the host's to choose"}
 
 
 class Memory(ConnectorType[MemorySettings]):

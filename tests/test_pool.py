@@ -62,7 +62,7 @@ def opener(made: list[Storage] | None = None) -> Callable[[], Opened]:
         fs = Storage()
         if made is not None:
             made.append(fs)
-        return Opened("memory", fs, fs)
+        return Opened("it", "memory", fs, fs)
 
     return opens
 

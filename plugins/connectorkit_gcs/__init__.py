@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
-from connectorkit import ConnectorType, Endpoint, Secret, Settings, Text, hookimpl
+from connectorkit import (
+    CheckFailed,
+    ConnectorType,
+    Endpoint,
+    Secret,
+    Settings,
+    Text,
+    hookimpl,
+)
+from connectorkit.settings import refused_endpoint
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -19,7 +27,24 @@ __all__ = ["GCS", "GCSSettings"]
 _GOOGLE = "https://storage.googleapis.com"
 # Other kinds name files, commands or addresses for this machine to read, run or call.
 _KINDS_OF_TENANTS = ("service_account", "authorized_user")
-_TOKEN_HOSTS = (".googleapis.com", "accounts.google.com")
+# Exactly these: two parsers of URLs may see two hosts in one text.
+_TOKEN_URIS = (
+    None,
+    "https://accounts.google.com/o/oauth2/token",
+    "https://oauth2.googleapis.com/token",
+    "https://www.googleapis.com/oauth2/v4/token",
+)
+_TEXTS = (
+    "client_email",
+    "client_id",
+    "client_secret",
+    "private_key",
+    "private_key_id",
+    "project_id",
+    "refresh_token",
+    "token_uri",
+    "universe_domain",
+)
 
 
 class GCSSettings(Settings):
@@ -77,6 +102,9 @@ class GCSSettings(Settings):
                 raise ValueError("is not JSON: paste the whole key file") from None
             if not isinstance(content, dict) or "type" not in content:
                 raise ValueError('is no key: a JSON object with a "type" is expected')
+            for name in _TEXTS:
+                if not isinstance(content.get(name, ""), str):
+                    raise ValueError(f"is no key: its {name} is no text")  # noqa: TRY004
         return value
 
     @field_validator("token")
@@ -98,25 +126,15 @@ class GCSSettings(Settings):
         if self.token is not None and self.token.get_secret_value() != "anon":
             return {"token": "may be anon alone; give json_credentials instead"}
         content = self.credentials()
+        if content is None and self.token is None:
+            return {"json_credentials": "is required"}
         if content is None:
-            return {} if self.token else {"json_credentials": "is required"}
+            return refused_endpoint(self.endpoint_url)
         if content["type"] not in _KINDS_OF_TENANTS:
             return {"json_credentials": f"its type is none of {_KINDS_OF_TENANTS}"}
-        token_uri = content.get("token_uri")
-        if token_uri is not None and not _is_googles(token_uri):
+        if content.get("token_uri") not in _TOKEN_URIS:
             return {"json_credentials": "its token_uri is not Google's"}
-        return {}
-
-
-def _is_googles(url: object) -> bool:
-    if not isinstance(url, str):
-        return False
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    host = f".{parts.hostname}" if parts.hostname else ""
-    return parts.scheme == "https" and host.endswith(_TOKEN_HOSTS)
+        return refused_endpoint(self.endpoint_url)
 
 
 class GCS(ConnectorType[GCSSettings]):
@@ -139,18 +157,24 @@ class GCS(ConnectorType[GCSSettings]):
             token_of,
         )
 
-        token: object = settings.credentials()
+        content = settings.credentials()
+        token: object = content
         if token is None and settings.token is not None:
             token = token_of(settings.token.get_secret_value())
-        return ConnectorGCSFileSystem(
-            project=settings.project_id,
+        fs = ConnectorGCSFileSystem(
+            # gcsfs warns of None, and takes "" for the one that credentials name.
+            project=settings.project_id or (content or {}).get("project_id", ""),
             token=token,
-            endpoint_url=settings.endpoint_url,
+            # Who brings credentials means Google, whatever STORAGE_EMULATOR_HOST says.
+            endpoint_url=settings.endpoint_url or (None if token is None else _GOOGLE),
             requests_timeout=timeouts(settings.connect_timeout, settings.read_timeout),
             # Another process may write at any time.
             use_listings_cache=False,
             **options,
         )
+        if token is not None:
+            fs.without_client_certificate()
+        return fs
 
     def endpoint(self, settings: GCSSettings) -> str:
         """Say where the storage is."""
@@ -167,6 +191,10 @@ class GCS(ConnectorType[GCSSettings]):
             expect_gcs(fs.call("GET", "b/{}/o", bucket, prefix=prefix, **ask))
         elif fs.project:
             expect_gcs(fs.call("GET", "b", project=fs.project, **ask))
+        else:
+            raise CheckFailed(
+                "Without a project_id, name a bucket to check the connector by."
+            )
 
     def remedy(
         self, error: BaseException, path: str, settings: GCSSettings

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # gcsfs's package would import its gRPC client, which hangs in a forked child. An
@@ -17,6 +16,7 @@ from gcsfs.core import GCSFile, GCSFileSystem
 from google.oauth2.credentials import Credentials
 
 from connectorkit.filesystem import Releasable
+from connectorkit.wire import sending_once
 from connectorkit_gcs.remedies import status_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def token_of(text: str) -> object:
     gcsfs would ask Google about an access token by putting it into a URL, and so into
     logs and errors.
     """
-    if text in _GCSFS_WORDS or Path(text).exists():
+    is_path = os.sep in text or text.endswith(".json")
+    if is_path or text in _GCSFS_WORDS:
         return text
     return Credentials(text)  # type: ignore[no-untyped-call]
 
@@ -52,15 +53,27 @@ def _once(method: Any) -> Callable[..., Coroutine[Any, Any, Any]]:
 class ConnectorGCSFileSystem(Releasable, GCSFileSystem):  # type: ignore[misc]
     """gcsfs's JSON filesystem: one attempt a call."""
 
+    # fsspec lays its own configuration, by protocol, over the arguments of a class: the
+    # host's would reach the filesystems of its tenants.
+    protocol = "connectorkit-gcs"
     _session: aiohttp.ClientSession | None
 
     _get_file_concurrent = _once(GCSFileSystem._get_file_concurrent)
 
     async def _set_session(self) -> aiohttp.ClientSession:
-        session: aiohttp.ClientSession = await super()._set_session()
-        # aiohttp's own, uncounted second try of a broken request.
-        session._retry_connection = False
-        return session
+        return sending_once(await super()._set_session())
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        return GCSFileSystem._strip_protocol(path)
+
+    def unstrip_protocol(self, name: str) -> str:
+        """Return a path as others write it, by `gs://`."""
+        return f"gs://{self._strip_protocol(name)}"
+
+    def without_client_certificate(self) -> None:
+        """Never present the machine's own certificate, which names the machine."""
+        self._use_client_cert = self._use_mtls_endpoint = False
 
     async def _request(self, *args: Any, **kwargs: Any) -> Any:
         with self.at_work():

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from connectorkit import ConnectorType, Endpoint, Secret, Settings, Text, hookimpl
+from connectorkit import (
+    CheckFailed,
+    ConnectorType,
+    Endpoint,
+    Secret,
+    Settings,
+    Text,
+    hookimpl,
+)
+from connectorkit.settings import refused_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,7 +93,7 @@ class S3Settings(Settings):
         """Refuse to sign for a tenant with what the host may do."""
         if self.key is None and not self.anon:
             return {"key": "is required, with its secret"}
-        return {}
+        return refused_endpoint(self.endpoint_url)
 
 
 class S3(ConnectorType[S3Settings]):
@@ -127,12 +136,16 @@ class S3(ConnectorType[S3Settings]):
         return {
             # One owner of retries: botocore makes one attempt.
             "retries": {"mode": "standard", "total_max_attempts": 1},
-            "s3": {"addressing_style": settings.addressing_style},
+            "s3": {
+                "addressing_style": settings.addressing_style,
+                # Else a profile of the host's decides.
+                "use_accelerate_endpoint": False,
+            },
             "max_pool_connections": settings.max_connections,
             "connect_timeout": settings.connect_timeout,
             "read_timeout": settings.read_timeout,
-            # AWS_ENDPOINT_URL is the host's; whoever brings a key means another place.
-            "ignore_configured_endpoint_urls": settings.key is not None,
+            # AWS_ENDPOINT_URL is for who uses the host's own credentials.
+            "ignore_configured_endpoint_urls": bool(settings.key or settings.anon),
         }
 
     def endpoint(self, settings: S3Settings) -> str:
@@ -147,7 +160,9 @@ class S3(ConnectorType[S3Settings]):
         if bucket:
             ask = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": 1}
             expect_s3(fs.call_s3("list_objects_v2", **ask))
-        elif not settings.anon:
+        elif settings.anon:
+            raise CheckFailed("Without a key, name a bucket to check the connector by.")
+        else:
             expect_s3(fs.call_s3("list_buckets"))
 
     def remedy(

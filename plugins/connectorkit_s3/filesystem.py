@@ -11,6 +11,7 @@ from fsspec.asyn import sync_wrapper
 from s3fs.core import S3File, S3FileSystem
 
 from connectorkit.filesystem import Releasable
+from connectorkit.wire import sending_once
 from connectorkit_s3.remedies import status_of
 
 if TYPE_CHECKING:
@@ -26,19 +27,28 @@ _DEFAULT_PLACE = {"LocationConstraint": "us-east-1"}
 
 
 class SingleSendSession(AIOHTTPSession):  # type: ignore[misc]
-    """aiohttp without its own, uncounted second try of a broken request."""
+    """Sends each request once, to where it was addressed."""
 
     async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
-        session: aiohttp.ClientSession = await super()._get_session(proxy_url)
-        session._retry_connection = False
-        return session
+        return sending_once(await super()._get_session(proxy_url))
 
 
 class ConnectorS3FileSystem(Releasable, S3FileSystem):  # type: ignore[misc]
     """s3fs's filesystem: one attempt a call, and a root that shows what one may see."""
 
+    # fsspec lays its own configuration, by protocol, over the arguments of a class: the
+    # host's would reach the filesystems of its tenants.
+    protocol = "connectorkit-s3"
     # s3fs counts attempts, not retries; 0 would raise None.
     retries = 1
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        return S3FileSystem._strip_protocol(path)
+
+    def unstrip_protocol(self, name: str) -> str:
+        """Return a path as others write it, by `s3://`."""
+        return f"s3://{self._strip_protocol(name)}"
 
     def _prepare_config_kwargs(self) -> dict[str, Any]:
         config = super()._prepare_config_kwargs()
