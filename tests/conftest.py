@@ -6,6 +6,7 @@ import itertools
 import os
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from servers import GcsEmulator, MotoS3, RcloneS3, is_ambient
@@ -13,6 +14,10 @@ from servers import GcsEmulator, MotoS3, RcloneS3, is_ambient
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# A busy machine is slow: no property is about time.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 _home_numbers = itertools.count()
 
