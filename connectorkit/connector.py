@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from connectorkit.errors import CheckFailed, InvalidConnectorID, NotPicklable
 from connectorkit.objects import ObjectInfo
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from connectorkit.config import ConnectorConfig, KitConfig
     from connectorkit.kit import ConnectorKit
     from connectorkit.pipeline import Policy
-    from connectorkit.pool import Opened
+    from connectorkit.pool import Opened, Pool
 
 __all__ = [
     "Connector",
@@ -156,8 +156,8 @@ class Connector:
     _key: Hashable
     # The configuration by which it is resolved again elsewhere, if there is one.
     _source: str | None
-    # By process and loop, where the connector does not use the pool.
-    _alone: dict[Hashable, Opened] | None
+    # The kit's, or one of its own.
+    _pool: Pool
 
     @property
     def fs(self) -> AbstractFileSystem:
@@ -165,6 +165,15 @@ class Connector:
 
         The same one for all who resolve these settings in this process; after a fork
         the child's own; opened again if it was closed for being idle.
+
+        Raises:
+            MissingExtra: The client library is not installed.
+            KitClosed: The kit was closed.
+        """
+        return self.opened().outer
+
+    def opened(self) -> Opened:
+        """Return the filesystem, and the one that its policies wrap.
 
         Raises:
             MissingExtra: The client library is not installed.
@@ -193,7 +202,7 @@ class Connector:
             CheckFailed: It does not; says in one sentence what to mend.
         """
         try:
-            self._teaches.check(self.fs, path, self._settings)
+            self._teaches.check(self.opened().inner, path, self._settings)
         except CheckFailed:
             raise
         except Exception as error:
@@ -228,6 +237,12 @@ class Connector:
         """
         return ObjectInfo.from_info(self.fs.info(path))
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
+
     def __repr__(self) -> str:
         return f"<Connector {self.id!r} ({self.type})>"
 
@@ -243,6 +258,6 @@ class Connector:
 
 def _resolve_again(connector_id: str, source: str) -> Connector:
     """Resolve a pickled connector where it lands."""
-    from connectorkit.kit import kit_for
+    from connectorkit.landing import kit_for
 
     return kit_for(source).resolve(connector_id)

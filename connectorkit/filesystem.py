@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from connectorkit.errors import NotPicklable
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Iterator
 
     from fsspec import AbstractFileSystem
@@ -27,12 +27,13 @@ class Releasable:
     request connects anew.
 
     Attributes:
-        in_flight: Requests under way, bodies that are still read included.
+        in_flight: Requests under way, bodies that are still to be read included.
         operations: Requests begun since it was opened.
         connector: The connector that it serves; None for one that stands alone.
     """
 
-    in_flight: int = 0
+    _requests: int = 0
+    _bodies: weakref.WeakSet[Any] | None = None
     operations: int = 0
     connector: Connector | None = None
 
@@ -40,19 +41,23 @@ class Releasable:
     def at_work(self) -> Iterator[None]:
         """Count a request as under way."""
         self.operations += 1
-        self.in_flight += 1
+        self._requests += 1
         try:
             yield
         finally:
-            self.in_flight -= 1
+            self._requests -= 1
 
     def until_read(self, body: object) -> None:
-        """Count `body` as under way until nobody holds it."""
-        self.in_flight += 1
-        weakref.finalize(body, self._was_read).atexit = False
+        """Count `body` as under way until it is `closed`, or nobody holds it."""
+        if self._bodies is None:
+            self._bodies = weakref.WeakSet()
+        self._bodies.add(body)
 
-    def _was_read(self) -> None:
-        self.in_flight -= 1
+    @property
+    def in_flight(self) -> int:
+        """Requests under way, bodies that are still to be read included."""
+        bodies = tuple(self._bodies or ())
+        return self._requests + sum(not getattr(b, "closed", False) for b in bodies)
 
     async def _release(self) -> None:
         """Close the client, unless a request is under way; runs on its own loop."""
@@ -83,7 +88,8 @@ class Releasable:
 
 
 def _filesystem_of(connector: Connector) -> AbstractFileSystem:
-    return connector.fs
+    """Return what policies wrap: who pickled them wraps it again."""
+    return connector.opened().inner
 
 
 def release(fs: AbstractFileSystem, loop: asyncio.AbstractEventLoop | None) -> None:
@@ -95,12 +101,13 @@ def release(fs: AbstractFileSystem, loop: asyncio.AbstractEventLoop | None) -> N
     """
     if not isinstance(fs, Releasable):
         return
-    if loop is None:
+    its: asyncio.AbstractEventLoop = loop or fs.loop  # type: ignore[attr-defined]
+    if loop is None and asyncio._get_running_loop() is not its:
         from fsspec.asyn import sync
 
-        sync(fs.loop, fs._release)  # type: ignore[attr-defined]
-    elif loop.is_running():
-        loop.call_soon_threadsafe(lambda: _keep(loop.create_task(fs._release())))
+        sync(its, fs._release)
+    elif its.is_running():
+        its.call_soon_threadsafe(lambda: _keep(its.create_task(fs._release())))
 
 
 _closing: set[asyncio.Task[None]] = set()

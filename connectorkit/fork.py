@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+import threading
 import weakref
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-__all__ = ["renew_in_child"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["importing", "keep_for_ever", "renew_in_child"]
 
 
 class Renewable(Protocol):
@@ -17,6 +23,10 @@ class Renewable(Protocol):
 
 
 _renewables: weakref.WeakSet[Renewable] = weakref.WeakSet()
+_inherited: list[object] = []
+_importing = threading.RLock()
+# A plugin that never ends its import shall not keep the host from forking.
+_PATIENCE = 10.0
 
 
 def renew_in_child(renewable: Renewable) -> None:
@@ -24,10 +34,44 @@ def renew_in_child(renewable: Renewable) -> None:
     _renewables.add(renewable)
 
 
+def keep_for_ever(inherited: object) -> None:
+    """Keep, in a child, what its parent uses: collecting it would shut it down."""
+    _inherited.append(inherited)
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Let nobody fork: a child cannot finish an import that a thread had begun."""
+    with _importing:
+        yield
+
+
+_held: list[bool] = []
+
+
+def _before_fork() -> None:
+    _held.append(_importing.acquire(timeout=_PATIENCE))
+
+
+def _after_fork_in_parent() -> None:
+    if _held.pop():
+        _importing.release()
+
+
 def _after_fork_in_child() -> None:
+    global _importing  # noqa: PLW0603 - the old one may be held by a thread not here
+    _importing = threading.RLock()
+    _held.clear()
+    if "fsspec.asyn" in sys.modules:
+        # fsspec's own hook means to, and misses the name of its lock.
+        sys.modules["fsspec.asyn"].reset_lock()
     for renewable in list(_renewables):
         renewable.after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

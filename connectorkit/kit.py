@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Self
 
 from connectorkit import config as configuration
+from connectorkit import landing
 from connectorkit.connector import Connector, ConnectorType
 from connectorkit.errors import (
     ConnectorKitError,
@@ -20,6 +20,7 @@ from connectorkit.errors import (
 from connectorkit.events import FilesystemClosed, FilesystemOpened
 from connectorkit.explain import Explanation, redacted
 from connectorkit.filesystem import Releasable
+from connectorkit.fork import importing
 from connectorkit.identity import identity
 from connectorkit.pipeline import is_filesystem, wrap
 from connectorkit.plugin import one_line
@@ -28,14 +29,18 @@ from connectorkit.registry import Registry
 from connectorkit.resolver import Plan, Resolver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Mapping
 
     from fsspec import AbstractFileSystem
     from fsspec.asyn import AsyncFileSystem
 
     from connectorkit.plugin import PluginInfo
+    from connectorkit.settings import Settings
 
-__all__ = ["ConnectorKit", "kit_for"]
+__all__ = ["ConnectorKit"]
+
+# More IDs than a configuration names can only come from an adapter that claims many.
+_MOST_HOT = 1_000_000
 
 
 class ConnectorKit:
@@ -55,6 +60,11 @@ class ConnectorKit:
             to search the usual places.
         clock: Monotonic seconds, for the pool's idle time.
 
+    Attributes:
+        config: The configuration.
+        registry: The plugins.
+        is_closed: Whether it was closed.
+
     Raises:
         ConfigError: The configuration is wrong; names the line or the key.
     """
@@ -68,18 +78,15 @@ class ConnectorKit:
         self._source = configuration.load(config, os.environ)
         self.config = self._source.config
         self.registry = Registry(self.config.plugins, os.environ)
-        self._pool = Pool(
-            self.config.pool.size,
-            self.config.pool.idle,
-            clock,
-            opened=lambda it: self.registry.emit(FilesystemOpened(it.id, it.type)),
-            left=lambda it: self.registry.emit(FilesystemClosed(it.type)),
-        )
+        self._clock = clock
+        self._pool = self._new_pool()
+        self._own_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+        self._imported: set[ConnectorType[Any]] = set()
         self._hot: dict[str, Connector] = {}
         self._resolver = Resolver(self._source, self.registry)
-        self._is_closed = False
+        self.is_closed = False
         if self._portable_name is not None:
-            _kits.setdefault(self._portable_name, self)
+            landing.KITS.add(self._portable_name, self)
 
     # Resolving
 
@@ -123,14 +130,21 @@ class ConnectorKit:
         connector = self._connector(connector_id, plan, pool=pool)
         # Opening now tells of a missing client library here, not in the first read.
         self._filesystem(connector)
-        if plan.claim.is_lasting and pool:
+        if plan.claim.is_lasting and pool and len(self._hot) < _MOST_HOT:
             connector = self._hot.setdefault(connector_id, connector)
+            if self.is_closed:
+                self._hot.clear()
+                self._refuse_if_closed()
         return connector
 
     def _connector(self, connector_id: str, plan: Plan, *, pool: bool) -> Connector:
         claim = plan.claim
         settings = self._resolver.settings(connector_id, plan)
         policies = self._resolver.policies(connector_id, claim.config)
+        its_pool = self._pool
+        if not pool:
+            its_pool = self._new_pool()
+            self._own_pools.add(its_pool)
         return Connector(
             id=connector_id,
             type=plan.teaches.id,
@@ -147,48 +161,40 @@ class ConnectorKit:
                 claim.is_adhoc,
             ),
             _source=None if claim.is_adhoc else self._portable_name,
-            _alone=None if pool else {},
+            _pool=its_pool,
         )
 
     # Opening
 
-    def _filesystem(self, connector: Connector) -> AbstractFileSystem:
+    def _filesystem(self, connector: Connector) -> Opened:
         self._refuse_if_closed()
-        if (alone := connector._alone) is None:
-            return self._pool.get(connector._key, lambda: self._open(connector))
-        key = os.getpid()
-        if key not in alone:
-            alone[key] = self._open(connector)
-        return alone[key].outer
+        return connector._pool.get(connector._key, lambda: self._open(connector))
 
     def _async_filesystem(self, connector: Connector) -> AsyncFileSystem:
         loop = asyncio.get_running_loop()
         sync = self._filesystem(connector)
 
         def opener() -> Opened:
-            if getattr(sync, "async_impl", False):
+            if getattr(sync.inner, "async_impl", False):
                 return self._open(connector, loop)
             from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
-            wrapper = AsyncFileSystemWrapper(sync, asynchronous=True)
-            return Opened(connector.id, connector.type, wrapper, sync, loop)
+            wrapper = AsyncFileSystemWrapper(sync.outer, asynchronous=True)
+            return Opened(connector.id, connector.type, wrapper, wrapper, loop)
 
-        key: Hashable = (connector._key, loop)
-        if (alone := connector._alone) is None:
-            return self._pool.get(key, opener)
-        if key not in alone:
-            alone[key] = opener()
-        return alone[key].outer
+        return connector._pool.get((connector._key, loop), opener).outer
 
     def _open(
         self, connector: Connector, loop: asyncio.AbstractEventLoop | None = None
     ) -> Opened:
         teaches = connector._teaches
-        options: dict[str, Any] = {"skip_instance_cache": not connector.is_shared}
+        # fsspec's own cache would hold users' filesystems, and secrets, for ever.
+        is_cached = connector.is_shared and connector._pool is self._pool
+        options: dict[str, Any] = {"skip_instance_cache": not is_cached}
         if loop is not None:
             options = {"skip_instance_cache": True, "asynchronous": True, "loop": loop}
         try:
-            inner = teaches.open(connector._settings, **options)
+            inner = self._import_and_open(teaches, connector._settings, options)
         except ModuleNotFoundError as error:
             if teaches.requires is None:
                 raise
@@ -216,8 +222,28 @@ class ConnectorKit:
         outer = wrap(inner, connector._policies, connector)
         return Opened(connector.id, connector.type, outer, inner, loop)
 
+    def _import_and_open(
+        self, teaches: ConnectorType[Any], settings: Settings, options: dict[str, Any]
+    ) -> AbstractFileSystem:
+        if teaches in self._imported:
+            return teaches.open(settings, **options)
+        # The first opening imports the client.
+        with importing():
+            fs = teaches.open(settings, **options)
+        self._imported.add(teaches)
+        return fs
+
+    def _new_pool(self) -> Pool:
+        return Pool(
+            self.config.pool.size,
+            self.config.pool.idle,
+            self._clock,
+            opened=lambda it: self.registry.emit(FilesystemOpened(it.id, it.type)),
+            left=lambda it: self.registry.emit(FilesystemClosed(it.type)),
+        )
+
     def _refuse_if_closed(self) -> None:
-        if self._is_closed:
+        if self.is_closed:
             raise KitClosed("This kit was closed: make another one.")
 
     @property
@@ -285,19 +311,23 @@ class ConnectorKit:
             PluginError: It breaks the contract.
         """
         self.registry.register(plugin, name)
+        # It may claim what was answered otherwise until now.
+        self._hot.clear()
 
     # The end
 
     def close(self) -> None:
         """Close every filesystem of this process; the kit resolves no more."""
-        self._is_closed = True
+        self.is_closed = True
         self._hot.clear()
-        self._pool.close()
+        for pool in (self._pool, *self._own_pools):
+            pool.close()
 
     async def aclose(self) -> None:
         """Close the kit; those of the running loop are closed when it returns."""
         loop = asyncio.get_running_loop()
-        mine = self._pool.of_loop(loop)
+        pools = (self._pool, *self._own_pools)
+        mine = [fs for pool in pools for fs in pool.of_loop(loop)]
         await asyncio.to_thread(self.close)
         await asyncio.gather(*(fs._release() for fs in mine))
 
@@ -315,21 +345,3 @@ class ConnectorKit:
 
     def __repr__(self) -> str:
         return f"<ConnectorKit of {self._source.name}>"
-
-
-_kits: weakref.WeakValueDictionary[str, ConnectorKit] = weakref.WeakValueDictionary()
-_landed: dict[str, ConnectorKit] = {}
-_landing = threading.Lock()
-
-
-def kit_for(source: str) -> ConnectorKit:
-    """Return this process's kit of a configuration, for connectors that land here.
-
-    Args:
-        source: The configuration's path; empty for the defaults.
-    """
-    with _landing:
-        kit = _kits.get(source)
-        if kit is None or kit._is_closed:
-            kit = _kits[source] = _landed[source] = ConnectorKit(source or None)
-        return kit

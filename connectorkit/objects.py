@@ -86,6 +86,11 @@ def content_hash(info: Mapping[str, Any]) -> str | None:
             return None
     # S3: the ETag of a multipart upload is a hash of hashes, and says so by a dash.
     etag = info.get("ETag")
+    if "aws:kms" in str(info.get("ServerSideEncryption")) or info.get(
+        "SSECustomerAlgorithm"
+    ):
+        # Of what is stored, which is not what was written.
+        return None
     if isinstance(etag, str) and _MD5.fullmatch(text := etag.strip('"').lower()):
         return text
     return None

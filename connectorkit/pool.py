@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from connectorkit.errors import PluginFailed
+from connectorkit.errors import KitClosed, PluginFailed
 from connectorkit.filesystem import Releasable, release
-from connectorkit.fork import renew_in_child
+from connectorkit.fork import keep_for_ever, renew_in_child
 
 if TYPE_CHECKING:
     import asyncio
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 __all__ = ["Opened", "Pool"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -32,6 +35,10 @@ class Opened:
     loop: asyncio.AbstractEventLoop | None = None
     used: float = 0.0
     seen: int = 0
+
+    def __post_init__(self) -> None:
+        # Either keeps the entry alive, and so findable.
+        self.outer._connectorkit_entry = self.inner._connectorkit_entry = self
 
     def worked(self) -> bool:
         """Tell whether a holder used it since this was last asked."""
@@ -81,12 +88,13 @@ class Pool:
         self._clock = clock
         self._opened = opened
         self._left = left
-        self._inherited: list[object] = []
+        self._is_closed = False
         self._begin()
         renew_in_child(self)
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: a finalizer that the collector runs here may use the kit.
+        self._lock = threading.RLock()
         self._turns: dict[Hashable, _Turn] = {}
         self._entries: OrderedDict[Hashable, Opened] = OrderedDict()
         # Each lives as long as its filesystem: in the pool, or in a holder's hands.
@@ -95,20 +103,21 @@ class Pool:
         self._next_sweep = self._clock() + self.idle / 4
 
     def after_fork(self) -> None:
-        """Forget the parent's filesystems without closing them.
-
-        To let them be collected would shut down sockets that the parent is using.
-        """
-        self._inherited.append((self._entries, list(self._alive.values())))
+        """Forget the parent's filesystems without closing them."""
+        keep_for_ever((self._entries, list(self._alive.values())))
         self._begin()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: Hashable, opener: Callable[[], Opened]) -> AbstractFileSystem:
+    def get(self, key: Hashable, opener: Callable[[], Opened]) -> Opened:
         """Return the filesystem of `key`, opened by `opener` if there is none.
 
         Threads that ask for one key at a time share one opening; other keys go on.
+
+        Raises:
+            KitClosed: The pool was closed.
+            PluginFailed: The opener asks for what it should open.
         """
         with self._lock:
             now = self._clock()
@@ -116,7 +125,7 @@ class Pool:
                 entry.used = now
                 self._entries.move_to_end(key)
                 if now < self._next_sweep:
-                    return entry.outer
+                    return entry
             else:
                 turn = self._turns.setdefault(key, _Turn())
                 turn.takers += 1
@@ -125,7 +134,7 @@ class Pool:
             if is_new:
                 self._opened(entry)
         self.sweep()
-        return entry.outer
+        return entry
 
     def _open(
         self, key: Hashable, turn: _Turn, opener: Callable[[], Opened]
@@ -145,12 +154,7 @@ class Pool:
                         entry = opener()
                     finally:
                         turn.opener = None
-                    # The filesystem keeps its entry alive, and so findable.
-                    entry.outer._connectorkit_entry = entry
-                with self._lock:
-                    entry.used = self._clock()
-                    self._alive[key] = self._entries[key] = entry
-                    self._entries.move_to_end(key)
+                self._admit(key, entry)
                 return entry, is_new
         finally:
             with self._lock:
@@ -158,37 +162,66 @@ class Pool:
                 if not turn.takers:
                     self._turns.pop(key, None)
 
+    def _admit(self, key: Hashable, entry: Opened) -> None:
+        with self._lock:
+            if not self._is_closed:
+                entry.used = self._clock()
+                self._alive[key] = self._entries[key] = entry
+                self._entries.move_to_end(key)
+                return
+        release(entry.inner, entry.loop)
+        raise KitClosed("The kit was closed while it opened a filesystem.")
+
     def sweep(self) -> None:
         """Let go of idle filesystems, of those beyond the size, of dead loops'."""
-        leaving: list[Opened] = []
         with self._lock:
             now = self._clock()
             self._next_sweep = now + self.idle / 4
-            for key, entry in list(self._entries.items()):
-                if entry.loop is not None and entry.loop.is_closed():
-                    leaving.append(self._entries.pop(key))
-                elif entry.is_busy() or entry.worked():
-                    entry.used = now
-                elif now - entry.used >= self.idle:
-                    leaving.append(self._entries.pop(key))
+            # Also those that a holder kept when they left: they may have reconnected.
+            over = {id(e): e for e in self._alive.values() if self._is_over(e, now)}
+            leaving = [key for key, e in self._entries.items() if id(e) in over]
+            left = [self._entries.pop(key) for key in leaving]
             while len(self._entries) > self.size:
-                leaving.append(self._entries.popitem(last=False)[1])
-        self._release(leaving)
+                left.append(self._entries.popitem(last=False)[1])
+            over |= {id(entry): entry for entry in left}
+            for entry in over.values():
+                entry.used = now
+        self._release(over.values())
+        for entry in left:
+            self._left(entry)
+
+    def _is_over(self, entry: Opened, now: float) -> bool:
+        if entry.loop is not None and entry.loop.is_closed():
+            return True
+        if entry.is_busy() or entry.worked():
+            entry.used = now
+            return False
+        return now - entry.used >= self.idle
 
     def close(self) -> None:
-        """Let go of every filesystem; those of running loops close on their loops."""
+        """Let go of every filesystem, and open none again.
+
+        Those of running event loops close on their loops.
+        """
         with self._lock:
-            leaving = list(self._entries.values())
+            self._is_closed = True
+            alive, left = list(self._alive.values()), list(self._entries.values())
             self._entries.clear()
-        self._release(leaving)
+        self._release(alive)
+        for entry in left:
+            self._left(entry)
 
     def of_loop(self, loop: asyncio.AbstractEventLoop) -> list[Releasable]:
         """Return the filesystems of a host's loop that can be closed."""
         with self._lock:
-            inner = [e.inner for e in self._entries.values() if e.loop is loop]
+            inner = [e.inner for e in self._alive.values() if e.loop is loop]
         return [fs for fs in inner if isinstance(fs, Releasable)]
 
-    def _release(self, leaving: Iterable[Opened]) -> None:
-        for entry in leaving:
-            self._left(entry)
-            release(entry.inner, entry.loop)
+    def _release(self, entries: Iterable[Opened]) -> None:
+        for entry in entries:
+            try:
+                release(entry.inner, entry.loop)
+            except Exception as error:  # noqa: BLE001 - it is nobody else's affair
+                _log.warning(
+                    "A filesystem of type %s could not be closed: %r", entry.type, error
+                )

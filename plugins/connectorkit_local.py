@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import stringify_path
 from pydantic import Field, field_validator
 
 from connectorkit import ConnectorType, Settings, hookimpl
@@ -49,21 +50,42 @@ class LocalSettings(Settings):
             raise ValueError("names a home directory that is not there") from None
         if not path.is_absolute():
             raise ValueError("must be absolute")
+        if path == path.parent:
+            raise ValueError("is the whole machine: name a directory")
+        if set(str(path)) & set("*?["):
+            # fsspec would take it for a pattern, and find other directories' files.
+            raise ValueError("holds one of *?[")
         return path
 
 
 class LocalDirectory(DirFileSystem):  # type: ignore[misc]
-    """fsspec's, as sync as what it wraps, and true to a slash at a path's end."""
+    """fsspec's, as sync as what it wraps, and true to a slash at a path's end.
+
+    A leading slash is the directory itself. A path with `..` is refused: the system
+    would follow a link before it.
+    """
 
     # It derives from the async class, whose coroutines a local filesystem lacks.
     async_impl = False
 
     def _join(self, path: Any) -> Any:
+        path = stringify_path(path)
+        if isinstance(path, str):
+            if ".." in path.split("/"):
+                raise ValueError(f"the path {path!r} holds '..', which escapes")
+            path = path.lstrip("/")
         joined = super()._join(path)
         # To copy, get and put, the slash says "into this folder, which may be new".
         if isinstance(path, str) and path.endswith("/"):
             return f"{joined.rstrip('/')}/"
         return joined
+
+    def rm(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """Remove files and folders below the directory; never the directory."""
+        for each in [path] if isinstance(path, str) else path:
+            if not self._strip_protocol(each).strip("/."):
+                raise ValueError("the directory of a connector is not removed")
+        super().rm(path, *args, **kwargs)
 
 
 class Local(ConnectorType[LocalSettings]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fsspec.implementations.memory import MemoryFileSystem
 from pydantic import Field, ValidationInfo, field_validator
 
 from connectorkit import ConnectorType, Settings, hookimpl
@@ -42,6 +43,22 @@ class MemorySettings(Settings):
         return {} if self.name == _STRANGERS else {"name": "is the host's to choose"}
 
 
+class NamedStore(MemoryFileSystem):  # type: ignore[misc]
+    """fsspec's, on the store of a name; it pickles as the name, not as the content."""
+
+    # fsspec's default is one store for the whole process: tenants would meet in it.
+    cachable = False
+
+    def __init__(self, name: str = "", **options: Any) -> None:
+        super().__init__(global_store=False, **options)
+        self.name = name
+        # It outlives the filesystem, which may leave the pool and be opened again.
+        self.store, self.pseudo_dirs = _stores.setdefault(name, ({}, [""]))
+
+    def __reduce__(self) -> tuple[type[NamedStore], tuple[str]]:
+        return NamedStore, (self.name,)
+
+
 class Memory(ConnectorType[MemorySettings]):
     """A store within the process; each name has its own."""
 
@@ -51,14 +68,7 @@ class Memory(ConnectorType[MemorySettings]):
 
     def open(self, settings: MemorySettings, **options: Any) -> AbstractFileSystem:
         """Open the store of that name."""
-        from fsspec.implementations.memory import MemoryFileSystem
-
-        # fsspec's default is one store for the whole process: tenants would meet in it.
-        options["skip_instance_cache"] = True
-        fs = MemoryFileSystem(global_store=False, **options)
-        # It outlives the filesystem, which may leave the pool and be opened again.
-        fs.store, fs.pseudo_dirs = _stores.setdefault(settings.name, ({}, [""]))
-        return fs
+        return NamedStore(settings.name, **options)
 
 
 @hookimpl

@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from connectorkit import KitClosed
 from connectorkit.filesystem import Releasable
 from connectorkit.pool import Opened, Pool
 
@@ -127,7 +128,7 @@ def test_the_least_recently_used_leaves_first() -> None:
     """Beyond its size, the pool lets go of what was asked for longest ago."""
     pool, made = Pool(2, 600, Clock()), list[Storage]()
     for key in ("a", "b", "a", "c"):
-        pool.get(key, opener(made)).use()
+        pool.get(key, opener(made)).outer.use()
     a, b, c = made
 
     assert (a.connected, b.connected, c.connected) == (True, False, True)
@@ -138,7 +139,7 @@ def test_an_idle_one_is_closed_after_its_time() -> None:
     """Connections are not kept for who does not come back."""
     clock = Clock()
     pool, made = Pool(8, 600, clock), list[Storage]()
-    pool.get("a", opener(made)).use()
+    pool.get("a", opener(made)).outer.use()
 
     clock.now += 599
     pool.sweep()  # It was used since the last look: its time begins now.
@@ -156,7 +157,7 @@ def test_a_holder_who_works_keeps_it_open() -> None:
     """Requests count as use, though nobody asked the pool."""
     clock = Clock()
     pool = Pool(8, 600, clock)
-    held = pool.get("a", opener())
+    held = pool.get("a", opener()).outer
 
     for _ in range(10):
         held.use()
@@ -184,7 +185,7 @@ def test_asking_sweeps_now_and_then() -> None:
 def test_a_busy_one_is_not_closed_under_its_request() -> None:
     """What leaves the pool with a request under way is left alone."""
     pool, made = Pool(1, 600, Clock()), list[Storage]()
-    busy = pool.get("a", opener(made))
+    busy = pool.get("a", opener(made)).outer
     busy.use()
 
     with busy.at_work():
@@ -197,18 +198,18 @@ def test_a_busy_one_is_not_closed_under_its_request() -> None:
 def test_a_held_one_is_found_again() -> None:
     """While anybody holds a filesystem, its key never leads to a second one."""
     pool, made = Pool(1, 600, Clock()), list[Storage]()
-    held = pool.get("a", opener(made))
+    held = pool.get("a", opener(made)).outer
     pool.get("b", opener(made))
     assert len(pool) == 1
 
-    assert pool.get("a", opener(made)) is held
+    assert pool.get("a", opener(made)).outer is held
     assert len(made) == 2
 
 
 def test_what_nobody_holds_is_collected() -> None:
     """The pool is the only one to keep what left it; it does not."""
     pool = Pool(1, 600, Clock())
-    gone = weakref.ref(pool.get("a", opener()))
+    gone = weakref.ref(pool.get("a", opener()).outer)
     pool.get("b", opener())
 
     gc.collect()
@@ -221,16 +222,80 @@ def test_a_body_that_is_read_counts_as_work() -> None:
     """A request is under way until its answer is read or dropped."""
 
     class Body:
-        pass
+        closed = False
 
     fs = Storage()
-    body = Body()
-    fs.until_read(body)
-    assert fs.in_flight == 1
+    kept, dropped = Body(), Body()
+    fs.until_read(kept)
+    fs.until_read(dropped)
+    assert fs.in_flight == 2
 
-    del body
+    kept.closed = True
+    del dropped
 
     assert fs.in_flight == 0
+
+
+def test_what_a_holder_opened_again_is_closed_when_idle() -> None:
+    """A filesystem that left the pool and connected anew is not forgotten."""
+    clock = Clock()
+    pool = Pool(1, 600, clock)
+    held = pool.get("a", opener()).outer
+    pool.get("b", opener())
+    held.use()
+
+    for _ in range(2):
+        clock.now += 600
+        pool.sweep()
+    assert not held.connected
+
+    held.use()
+    pool.close()
+    assert not held.connected
+
+
+def test_one_that_cannot_be_closed_is_nobody_elses_affair(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The others are closed all the same, and the caller gets what it asked for."""
+
+    class Stuck(Storage):
+        async def _let_go(self) -> None:
+            raise OSError("stuck")
+
+    pool, made = Pool(8, 600, Clock()), list[Storage]()
+    pool.get("stuck", lambda: Opened("it", "memory", fs := Stuck(), fs))
+    pool.get("a", opener(made)).outer.use()
+
+    pool.close()
+
+    assert not made[0].connected
+    assert "stuck" in caplog.text
+
+
+def test_a_pool_that_was_closed_meanwhile_keeps_nothing() -> None:
+    """Who opens while the pool is closed gets an error, not a leak."""
+    pool, made = Pool(8, 600, Clock()), list[Storage]()
+
+    def closes() -> Opened:
+        pool.close()
+        entry = opener(made)()
+        made[0].use()
+        return entry
+
+    with pytest.raises(KitClosed):
+        pool.get("a", closes)
+
+    assert len(pool) == 0
+    assert not made[0].connected
+
+
+def test_a_finalizer_may_use_the_pool() -> None:
+    """The collector may run anywhere, in the pool's own sections, too."""
+    pool = Pool(8, 600, Clock())
+
+    with pool._lock:
+        assert pool.get("a", opener()).outer
 
 
 class PoolMachine(RuleBasedStateMachine):
@@ -247,13 +312,13 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(key=keys)
     def take(self, key: str) -> None:
         """Ask, and hold what is given."""
-        fs = self.pool.get(key, opener())
+        fs = self.pool.get(key, opener()).outer
         assert self.held.setdefault(key, fs) is fs
 
     @rule(key=keys)
     def ask(self, key: str) -> None:
         """Ask, and hold nothing."""
-        fs = self.pool.get(key, opener())
+        fs = self.pool.get(key, opener()).outer
         assert self.held.get(key, fs) is fs
 
     @rule(key=keys)

@@ -41,7 +41,7 @@ def use_kit(kit: ConnectorKit | None) -> None:
 def _kit() -> ConnectorKit:
     if _chosen is not None:
         return _chosen
-    from connectorkit.kit import kit_for
+    from connectorkit.landing import kit_for
 
     return kit_for("")
 

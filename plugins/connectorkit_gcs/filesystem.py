@@ -106,8 +106,10 @@ class ConnectorGCSFileSystem(Releasable, GCSFileSystem):  # type: ignore[misc]
         try:
             self.call("GET", "b/{}/o/{}", bucket, key, fields="name")
         except Exception as error:
-            # Who may write need not be allowed to look; then the upload decides.
+            # Who may write need not be allowed to look; then the upload decides. Its
+            # frames hold it, and would hold the file, past the end of a `with`.
             if status_of(error) in {HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN}:
+                error.__traceback__ = None
                 return
             raise
         raise FileExistsError(path)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import os
+import weakref
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +25,22 @@ __all__ = ["ConnectorS3FileSystem"]
 # More at a time would fill the connection pool for an answer that nobody waits for.
 _PROBES = 16
 _THROTTLED = {408, 429}
+_REDIRECTS = {301, 302, 307}
 # S3 makes a bucket that names no place there, and refuses to hear its name.
 _DEFAULT_PLACE = {"LocationConstraint": "us-east-1"}
+
+
+# A file that is still open when the interpreter ends would upload its rest on a loop
+# that does not run any more, and wait for it for ever.
+# By number: to hash a file asks the storage about it.
+_writers: weakref.WeakValueDictionary[int, S3File] = weakref.WeakValueDictionary()
+_pid = os.getpid
+
+
+@atexit.register
+def _drop_unfinished() -> None:
+    for file in list(_writers.values()):
+        file.closed = True
 
 
 class SingleSendSession(AIOHTTPSession):  # type: ignore[misc]
@@ -53,6 +70,15 @@ class ConnectorS3FileSystem(Releasable, S3FileSystem):  # type: ignore[misc]
     def _prepare_config_kwargs(self) -> dict[str, Any]:
         config = super()._prepare_config_kwargs()
         return {"http_session_cls": SingleSendSession, **config}
+
+    async def set_session(self, *args: Any, **kwargs: Any) -> Any:
+        """Connect, or return the client."""
+        client = await super().set_session(*args, **kwargs)
+        self._s3creator.connectorkit_pid = _pid()
+        client.meta.events.register_first(
+            "needs-retry.s3", _stay, unique_id="connectorkit-stay"
+        )
+        return client
 
     async def _call_s3(self, method: str, *args: Any, **kwargs: Any) -> Any:
         if kwargs.get("CreateBucketConfiguration") == _DEFAULT_PLACE:
@@ -87,7 +113,10 @@ class ConnectorS3FileSystem(Releasable, S3FileSystem):  # type: ignore[misc]
     @staticmethod
     def close_session(loop: asyncio.AbstractEventLoop | None, creator: Any) -> None:
         """Close a client when the filesystem is collected, unless it is closed."""
-        if creator._client is not None:
+        is_inherited = getattr(creator, "connectorkit_pid", _pid()) != _pid()
+        # A child has no part in its parent's connections, and would wait for a loop
+        # that does not run.
+        if creator._client is not None and not is_inherited:
             S3FileSystem.close_session(loop, creator)
 
     async def _lsbuckets(self, refresh: bool = False) -> list[dict[str, Any]]:
@@ -130,6 +159,8 @@ class ConnectorS3FileSystem(Releasable, S3FileSystem):  # type: ignore[misc]
         if "x" in mode:
             # s3fs names the class of its files nowhere that could be overridden.
             file.__class__ = _NewS3File
+        if "r" not in mode:
+            _writers[id(file)] = file
         return file
 
     def _refuse_to_replace(self, path: str) -> None:
@@ -139,8 +170,10 @@ class ConnectorS3FileSystem(Releasable, S3FileSystem):  # type: ignore[misc]
             return
         try:
             self.call_s3("head_object", Bucket=bucket, Key=key)
-        except (FileNotFoundError, PermissionError):
-            # Who may write need not be allowed to look; then the commit decides.
+        except (FileNotFoundError, PermissionError) as error:
+            # Who may write need not be allowed to look; then the commit decides. Its
+            # frames hold it, and would hold the file, past the end of a `with`.
+            error.__traceback__ = None
             return
         raise FileExistsError(path)
 
@@ -170,6 +203,21 @@ class _NewS3File(S3File):  # type: ignore[misc]
         )
         self.buffer = None
         self.fs.invalidate_cache(self.path)
+
+
+def _stay(
+    request_dict: dict[str, Any], response: Any = None, **_kwargs: object
+) -> None:
+    """Keep botocore from following who redirects, but is no S3.
+
+    S3 names the bucket's region when it redirects. Without one, botocore would ask for
+    it by a request that is redirected in turn, a hundred times over.
+    """
+    if response is None or response[0].status_code not in _REDIRECTS:
+        return
+    headers = response[1].get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    if "x-amz-bucket-region" not in headers:
+        request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _bucket(name: str) -> dict[str, Any]:
