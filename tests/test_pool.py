@@ -121,7 +121,7 @@ def test_a_failed_opening_leaves_nothing_behind() -> None:
         pool.get("a", fails)
 
     assert not pool._turns
-    assert pool.get("a", opener())
+    assert pool.get("a", opener()).outer.protocol
 
 
 def test_the_least_recently_used_leaves_first() -> None:
