@@ -6,17 +6,13 @@ import os
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-# gcsfs's package would import its gRPC client, which hangs in a forked child. An
-# environment that asks for it explicitly keeps its say.
-os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-
 import aiohttp
 from fsspec.asyn import sync_wrapper
-from gcsfs.core import GCSFile, GCSFileSystem
 from google.oauth2.credentials import Credentials
 
 from connectorkit.filesystem import Releasable
 from connectorkit.wire import sending_once
+from connectorkit_gcs.json_client import GCSFile, GCSFileSystem
 from connectorkit_gcs.remedies import status_of
 
 if TYPE_CHECKING:
