@@ -102,6 +102,19 @@ class TestRoot:
             kit.resolve("it").fs.ls("")
 
 
+def test_clients_share_what_botocore_knows(moto_s3: MotoS3, moto_bucket: str) -> None:
+    """Two connectors hold one description of S3, which takes 12 MB, and no more."""
+    settings = settings_for("s3", moto_s3)
+    with kit_at("s3", settings) as one, kit_at("s3", settings) as other:
+        loaders = []
+        for kit in (one, other):
+            fs = kit.resolve("it").fs
+            fs.ls(moto_bucket)
+            loaders.append(fs.session.get_component("data_loader"))
+        assert one.resolve("it").fs.session is not other.resolve("it").fs.session
+    assert loaders[0] is loaders[1]
+
+
 class TestRedirects:
     """Answers that send the client elsewhere."""
 
