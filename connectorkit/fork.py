@@ -24,7 +24,9 @@ class Renewable(Protocol):
 
 _renewables: weakref.WeakSet[Renewable] = weakref.WeakSet()
 _inherited: list[object] = []
-_importing = threading.RLock()
+# The threads that import a client now; they do not wait for each other.
+_quiet = threading.Condition()
+_importers: list[int] = []
 # A plugin that never ends its import shall not keep the host from forking.
 _PATIENCE = 10.0
 
@@ -42,26 +44,30 @@ def keep_for_ever(inherited: object) -> None:
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
     """Let nobody fork: a child cannot finish an import that a thread had begun."""
-    with _importing:
+    me = threading.get_ident()
+    with _quiet:
+        _importers.append(me)
+    try:
         yield
-
-
-_held: list[bool] = []
+    finally:
+        with _quiet:
+            _importers.remove(me)
+            _quiet.notify_all()
 
 
 def _before_fork() -> None:
-    _held.append(_importing.acquire(timeout=_PATIENCE))
+    _quiet.acquire()
+    _quiet.wait_for(lambda: {*_importers} <= {threading.get_ident()}, _PATIENCE)
 
 
 def _after_fork_in_parent() -> None:
-    if _held.pop():
-        _importing.release()
+    _quiet.release()
 
 
 def _after_fork_in_child() -> None:
-    global _importing  # noqa: PLW0603 - the old one may be held by a thread not here
-    _importing = threading.RLock()
-    _held.clear()
+    global _quiet  # noqa: PLW0603 - threads that are not here may wait for the old one
+    _quiet = threading.Condition()
+    _importers[:] = [each for each in _importers if each == threading.get_ident()]
     if "fsspec.asyn" in sys.modules:
         # fsspec's own hook means to, and misses the name of its lock.
         sys.modules["fsspec.asyn"].reset_lock()
