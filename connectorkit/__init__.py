@@ -16,56 +16,131 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from connectorkit.config import ConnectorConfig, KitConfig
+    from connectorkit.call import (
+        Call,
+    )
+    from connectorkit.clock import (
+        Clock,
+        SystemClock,
+    )
+    from connectorkit.config import (
+        ConnectorConfig,
+        KitConfig,
+    )
     from connectorkit.connector import (
         Connector,
         ConnectorType,
         SystemAdapter,
     )
     from connectorkit.errors import (
+        AttemptTimedOut,
+        CallCancelled,
         CheckFailed,
+        CircuitOpen,
         ConfigError,
         ConnectorKitError,
+        DeadlineExceeded,
         InvalidConnectorID,
         InvalidSettings,
         KitClosed,
         MissingExtra,
         NotPicklable,
+        NotReplayable,
+        ObjectChanged,
         PluginBlocked,
         PluginConflict,
         PluginError,
         PluginFailed,
+        Refused,
         UnknownConnector,
         UnknownPolicy,
+        WrongAnswer,
     )
-    from connectorkit.events import FilesystemClosed, FilesystemOpened, PluginLoaded
-    from connectorkit.explain import Explanation
-    from connectorkit.hookspecs import hookimpl
-    from connectorkit.kit import ConnectorKit
-    from connectorkit.objects import ObjectInfo
-    from connectorkit.pipeline import Policy, PolicySettings
-    from connectorkit.plugin import PluginInfo
-    from connectorkit.settings import Endpoint, Secret, Settings, Text
+    from connectorkit.events import (
+        CircuitChanged,
+        FilesystemClosed,
+        FilesystemOpened,
+        OperationRetried,
+        PaceChanged,
+        PluginLoaded,
+        RetryRefused,
+    )
+    from connectorkit.explain import (
+        Explanation,
+    )
+    from connectorkit.faults import (
+        Fault,
+        Verdict,
+        classify,
+    )
+    from connectorkit.hookspecs import (
+        hookimpl,
+    )
+    from connectorkit.kit import (
+        ConnectorKit,
+    )
+    from connectorkit.objects import (
+        ObjectInfo,
+    )
+    from connectorkit.operation import (
+        Io,
+        Kind,
+        Operation,
+        Sleep,
+    )
+    from connectorkit.pipeline import (
+        Pipeline,
+        Policy,
+        PolicySettings,
+    )
+    from connectorkit.plugin import (
+        PluginInfo,
+    )
+    from connectorkit.scope import (
+        Scope,
+    )
+    from connectorkit.settings import (
+        Endpoint,
+        Secret,
+        Settings,
+        Text,
+    )
 
 __all__ = [
+    "AttemptTimedOut",
+    "Call",
+    "CallCancelled",
     "CheckFailed",
+    "CircuitChanged",
+    "CircuitOpen",
+    "Clock",
     "ConfigError",
     "Connector",
     "ConnectorConfig",
     "ConnectorKit",
     "ConnectorKitError",
     "ConnectorType",
+    "DeadlineExceeded",
     "Endpoint",
     "Explanation",
+    "Fault",
     "FilesystemClosed",
     "FilesystemOpened",
     "InvalidConnectorID",
     "InvalidSettings",
+    "Io",
+    "Kind",
     "KitClosed",
     "KitConfig",
     "MissingExtra",
     "NotPicklable",
+    "NotReplayable",
+    "ObjectChanged",
     "ObjectInfo",
+    "Operation",
+    "OperationRetried",
+    "PaceChanged",
+    "Pipeline",
     "PluginBlocked",
     "PluginConflict",
     "PluginError",
@@ -74,30 +149,75 @@ __all__ = [
     "PluginLoaded",
     "Policy",
     "PolicySettings",
+    "Refused",
+    "RetryRefused",
+    "Scope",
     "Secret",
     "Settings",
+    "Sleep",
     "SystemAdapter",
+    "SystemClock",
     "Text",
     "UnknownConnector",
     "UnknownPolicy",
+    "Verdict",
+    "WrongAnswer",
+    "classify",
     "hookimpl",
 ]
 
 _HOMES = {
-    "config": ("ConnectorConfig", "KitConfig"),
+    "call": ("Call",),
+    "clock": (
+        "Clock",
+        "SystemClock",
+    ),
+    "config": (
+        "ConnectorConfig",
+        "KitConfig",
+    ),
     "connector": (
         "Connector",
         "ConnectorType",
         "SystemAdapter",
     ),
-    "events": ("FilesystemClosed", "FilesystemOpened", "PluginLoaded"),
+    "events": (
+        "CircuitChanged",
+        "FilesystemClosed",
+        "FilesystemOpened",
+        "OperationRetried",
+        "PaceChanged",
+        "PluginLoaded",
+        "RetryRefused",
+    ),
     "explain": ("Explanation",),
+    "faults": (
+        "Fault",
+        "Verdict",
+        "classify",
+    ),
     "hookspecs": ("hookimpl",),
     "kit": ("ConnectorKit",),
     "objects": ("ObjectInfo",),
-    "pipeline": ("Policy", "PolicySettings"),
+    "operation": (
+        "Io",
+        "Kind",
+        "Operation",
+        "Sleep",
+    ),
+    "pipeline": (
+        "Pipeline",
+        "Policy",
+        "PolicySettings",
+    ),
     "plugin": ("PluginInfo",),
-    "settings": ("Endpoint", "Secret", "Settings", "Text"),
+    "scope": ("Scope",),
+    "settings": (
+        "Endpoint",
+        "Secret",
+        "Settings",
+        "Text",
+    ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

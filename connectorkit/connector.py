@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from connectorkit.errors import CheckFailed, InvalidConnectorID, NotPicklable
+from connectorkit.faults import classify
 from connectorkit.objects import ObjectInfo
+from connectorkit.operation import Kind
 from connectorkit.remedies import network_remedy
 from connectorkit.settings import Settings as _Settings
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from fsspec.asyn import AsyncFileSystem
 
     from connectorkit.config import ConnectorConfig, KitConfig
+    from connectorkit.faults import Verdict
     from connectorkit.kit import ConnectorKit
     from connectorkit.pipeline import Policy
     from connectorkit.pool import Opened, Pool
@@ -52,6 +56,7 @@ def valid_id(connector_id: object) -> str:
 
 
 S = TypeVar("S", bound=_Settings)
+T = TypeVar("T")
 
 
 class ConnectorType(ABC, Generic[S]):
@@ -112,6 +117,13 @@ class ConnectorType(ABC, Generic[S]):
         del path
         return network_remedy(error, self.endpoint(settings))
 
+    def classify(self, error: BaseException) -> Verdict:
+        """Say what an error means for policies; by built-in and network errors here.
+
+        A type whose storage has words of its own reads those first.
+        """
+        return classify(error)
+
 
 class SystemAdapter(ABC):
     """Claims system-internal IDs; asked before any connector type is looked at.
@@ -153,7 +165,8 @@ class Connector:
     _teaches: ConnectorType[Any]
     _settings: _Settings
     _policies: tuple[Policy, ...]
-    _key: Hashable
+    # Identity, policies, whether it is shared, whether its settings came with a call.
+    _key: tuple[Hashable, Hashable, bool, bool]
     # The configuration by which it is resolved again elsewhere, if there is one.
     _source: str | None
     # The kit's, or one of its own.
@@ -190,6 +203,46 @@ class Connector:
             RuntimeError: No event loop is running.
         """
         return self.kit._async_filesystem(self)
+
+    def call(
+        self,
+        name: str,
+        kind: Kind | str,
+        fn: Callable[[], T],
+        *,
+        bucket: str = "",
+        path: str = "",
+        is_repeatable: bool = True,
+    ) -> T:
+        """Run a callable of the host's own through the connector's policies.
+
+        ```python
+        rows = connector.call("query", "read", lambda: client.query(sql))
+        rows = await connector.call("query", "read", client.query_async)
+        ```
+
+        Args:
+            name: What it does, for metrics and errors.
+            kind: "read", "write", "list" or "delete": the circuit that it belongs to.
+            fn: Makes one attempt, and raises if it fails. A coroutine function gives a
+                coroutine to await.
+            bucket: For metrics.
+            path: For errors.
+            is_repeatable: Whether to do it twice is as good as once; else it is tried
+                again only if it cannot have been done.
+
+        Raises:
+            CircuitOpen: The circuit is open.
+            DeadlineExceeded: There is no time left.
+            Exception: What `fn` raised last.
+        """
+        pipeline = self.opened().pipeline
+        op = pipeline.operation(
+            name, Kind(kind), bucket=bucket, path=path, is_repeatable=is_repeatable
+        )
+        if inspect.iscoroutinefunction(fn):
+            return pipeline.arun(op, lambda _op: fn())  # type: ignore[return-value]
+        return pipeline.run(op, lambda _op: fn())
 
     def check(self, path: str = "") -> None:
         """Find out whether the connector works, by one cheap request or two.

@@ -12,6 +12,14 @@ ConnectorKitError
 │   ├── PluginConflict                  two distributions offer one name
 │   └── PluginFailed                    it did not load, or broke its contract
 ├── MissingExtra (ImportError)          a client library is not installed
+├── Refused                             a policy did not let an operation through
+│   ├── CircuitOpen (ConnectionError)   the service failed too often a moment ago
+│   └── DeadlineExceeded (OSError)      the time of the whole call is up
+├── AttemptTimedOut (OSError)           one attempt did not end in its time
+├── CallCancelled (OSError)             the call was cancelled beneath its caller
+├── ObjectChanged (OSError)             another object came than was being read
+├── WrongAnswer (OSError)               other bytes came than were asked for
+├── NotReplayable (ValueError)          a body cannot be sent a second time
 ├── CheckFailed (ConnectionError)       credentials or endpoint need mending
 ├── KitClosed (RuntimeError)            the kit was closed
 └── NotPicklable (pickle.PicklingError) a connector whose source cannot be named
@@ -27,20 +35,28 @@ sync to async replaces those by an empty one. No message contains a secret.
 from pickle import PicklingError
 
 __all__ = [
+    "AttemptTimedOut",
+    "CallCancelled",
     "CheckFailed",
+    "CircuitOpen",
     "ConfigError",
     "ConnectorKitError",
+    "DeadlineExceeded",
     "InvalidConnectorID",
     "InvalidSettings",
     "KitClosed",
     "MissingExtra",
     "NotPicklable",
+    "NotReplayable",
+    "ObjectChanged",
     "PluginBlocked",
     "PluginConflict",
     "PluginError",
     "PluginFailed",
+    "Refused",
     "UnknownConnector",
     "UnknownPolicy",
+    "WrongAnswer",
 ]
 
 
@@ -94,6 +110,67 @@ class PluginFailed(PluginError):
 
 class MissingExtra(ConnectorKitError, ImportError):
     """A client library is not installed; says the line for pip."""
+
+
+class Refused(ConnectorKitError):
+    """A policy did not let an operation through; derive a policy's own from it.
+
+    It says nothing of the service's health: no circuit counts it, and no retry tries
+    it again.
+
+    Attributes:
+        policy: The policy's name.
+        reason: One word for metrics.
+    """
+
+    policy: str = ""
+    reason: str = "refused"
+
+
+class CircuitOpen(Refused, ConnectionError):
+    """The service failed too often a moment ago: nothing was sent.
+
+    Attributes:
+        circuit: `upload`, `download` or `list`.
+        retry_after: Seconds until a call is let through to try.
+    """
+
+    policy = "breaker"
+    reason = "open"
+
+    def __init__(
+        self, message: str, circuit: str = "", retry_after: float = 0.0
+    ) -> None:
+        super().__init__(message)
+        self.circuit = circuit
+        self.retry_after = retry_after
+
+
+class DeadlineExceeded(Refused, OSError):
+    """The time that the whole call was given is up."""
+
+    policy = "deadline"
+    reason = "deadline"
+
+
+class AttemptTimedOut(ConnectorKitError, OSError):
+    """One attempt did not end in the time that it was given."""
+
+
+class CallCancelled(ConnectorKitError, OSError):
+    """The call was cancelled beneath its caller, such as by a loop that ended."""
+
+
+class ObjectChanged(ConnectorKitError, OSError):
+    """Another object came than was being read: somebody replaced it meanwhile."""
+
+
+class WrongAnswer(ConnectorKitError, OSError):
+    """The service answered with other bytes than were asked for; none were used."""
+
+
+class NotReplayable(ConnectorKitError, ValueError):
+    """A body can be read only once, so it cannot be sent a second time."""
 
 
 class CheckFailed(ConnectorKitError, ConnectionError):

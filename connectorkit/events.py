@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["FilesystemClosed", "FilesystemOpened", "PluginLoaded"]
+__all__ = [
+    "CircuitChanged",
+    "FilesystemClosed",
+    "FilesystemOpened",
+    "OperationRetried",
+    "PaceChanged",
+    "PluginLoaded",
+    "RetryRefused",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +52,69 @@ class FilesystemClosed:
     """
 
     type: str
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRetried:
+    """An operation is about to be tried again.
+
+    Attributes:
+        connector: The connector's ID.
+        operation: Its name on the service.
+        attempt: The number of the attempt to come; 2 is the first retry.
+        reason: The service's word for what went wrong, or the class of the error.
+    """
+
+    connector: str
+    operation: str
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRefused:
+    """An operation would have been tried again, but for the budget.
+
+    Attributes:
+        connector: The connector's ID.
+        operation: Its name on the service.
+        reason: "budget".
+    """
+
+    connector: str
+    operation: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitChanged:
+    """A circuit opened, half opened or closed.
+
+    Attributes:
+        connector: The ID of the connector whose operation changed it; its identity may
+            serve others.
+        type: The connector type's ID.
+        circuit: "upload", "download" or "list".
+        before: The state that it left: "closed", "half_open", "open", "forced_open" or
+            "forced_closed".
+        after: The state that it is in.
+    """
+
+    connector: str
+    type: str
+    circuit: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class PaceChanged:
+    """A service throttled, or gave leave to go faster.
+
+    Attributes:
+        connector: The connector's ID.
+        rate: Operations a second from now on; None for no limit.
+    """
+
+    connector: str
+    rate: float | None

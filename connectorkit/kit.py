@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
+import random as _random
 import weakref
 from typing import TYPE_CHECKING, Any, Self
 
 from connectorkit import config as configuration
 from connectorkit import landing
+from connectorkit.clock import SYSTEM_CLOCK
 from connectorkit.connector import Connector, ConnectorType
 from connectorkit.errors import (
     ConnectorKitError,
@@ -22,11 +23,13 @@ from connectorkit.explain import Explanation, redacted
 from connectorkit.filesystem import Releasable
 from connectorkit.fork import importing
 from connectorkit.identity import identity
-from connectorkit.pipeline import is_filesystem, wrap
+from connectorkit.pipeline import Pipeline, is_filesystem, wrap
 from connectorkit.plugin import one_line
 from connectorkit.pool import Opened, Pool
 from connectorkit.registry import Registry
 from connectorkit.resolver import Plan, Resolver
+from connectorkit.scope import SHARED, Memory, Scope
+from connectorkit.wired import Wired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from fsspec.asyn import AsyncFileSystem
 
+    from connectorkit.clock import Clock
+    from connectorkit.pipeline import Policy
     from connectorkit.plugin import PluginInfo
     from connectorkit.settings import Settings
 
@@ -58,7 +63,8 @@ class ConnectorKit:
     Args:
         config: The path of a connectorkit.toml, a mapping of the same shape, or None
             to search the usual places.
-        clock: Monotonic seconds, for the pool's idle time.
+        clock: Monotonic seconds, and waiting by them.
+        random: A number from 0 to 1, for the jitter of retries.
 
     Attributes:
         config: The configuration.
@@ -73,12 +79,16 @@ class ConnectorKit:
         self,
         config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock = SYSTEM_CLOCK,
+        random: Callable[[], float] = _random.random,
     ) -> None:
         self._source = configuration.load(config, os.environ)
         self.config = self._source.config
         self.registry = Registry(self.config.plugins, os.environ)
         self._clock = clock
+        self._random = random
+        # Who brings a clock brings a time of their own, and memories by it.
+        self._memory = SHARED if clock is SYSTEM_CLOCK else Memory()
         self._pool = self._new_pool()
         self._own_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
         self._imported: set[ConnectorType[Any]] = set()
@@ -180,7 +190,9 @@ class ConnectorKit:
             from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
             wrapper = AsyncFileSystemWrapper(sync.outer, asynchronous=True)
-            return Opened(connector.id, connector.type, wrapper, wrapper, loop)
+            return Opened(
+                connector.id, connector.type, wrapper, wrapper, sync.pipeline, loop
+            )
 
         return connector._pool.get((connector._key, loop), opener).outer
 
@@ -217,10 +229,36 @@ class ConnectorKit:
                 f"Connector type {teaches.id!r} opened {inner!r:.80}, which is no "
                 "fsspec filesystem."
             )
+        pipeline = self._pipeline(connector)
+        guarded = self._guarded(inner, pipeline)
         if isinstance(inner, Releasable):
             inner.connector = connector
-        outer = wrap(inner, connector._policies, connector)
-        return Opened(connector.id, connector.type, outer, inner, loop)
+        outer = wrap(guarded, connector._policies, connector)
+        return Opened(connector.id, connector.type, outer, inner, pipeline, loop)
+
+    def _pipeline(self, connector: Connector) -> Pipeline:
+        scope = Scope(
+            connector.id,
+            connector.type,
+            connector._key[0],
+            is_adhoc=connector._key[-1],
+            clock=self._clock,
+            random=self._random,
+            classify=connector._teaches.classify,
+            emit=self.registry.emit,
+            memory=self._memory,
+        )
+        return Pipeline(connector._policies, scope)
+
+    def _guarded(self, inner: AbstractFileSystem, pipeline: Pipeline) -> Any:
+        """Put the operations of a filesystem through a pipeline."""
+        if isinstance(inner, Wired):
+            inner.pipeline = pipeline
+        elif not pipeline.is_bare:
+            from connectorkit.guarded import GuardedFileSystem
+
+            return GuardedFileSystem(inner, pipeline)
+        return inner
 
     def _import_and_open(
         self, teaches: ConnectorType[Any], settings: Settings, options: dict[str, Any]
@@ -280,6 +318,10 @@ class ConnectorKit:
             policies=tuple(policy.name for policy in policies),
             is_shared=plan.claim.is_shared,
         )
+
+    def default_policies(self) -> tuple[Policy, ...]:
+        """Return the policies of connectors that name none, outermost first."""
+        return self._resolver.default_policies()
 
     def plugins(self) -> list[PluginInfo]:
         """Return what is known of each plugin; imports none."""

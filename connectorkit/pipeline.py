@@ -1,21 +1,47 @@
-"""Policies: what wraps every connector without the connector or the host knowing."""
+"""Policies, and the pipeline that they make: what wraps every operation.
+
+A policy's flow is a generator, so one body serves threads and event loops: it yields
+the operation to have it run by what lies within, and the two drivers do what it asks.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+import asyncio
+import inspect
+import logging
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from connectorkit.errors import ConnectorKitError, PluginFailed
+from connectorkit.call import current
+from connectorkit.errors import ConfigError, ConnectorKitError, PluginFailed
+from connectorkit.identity import identity
+from connectorkit.operation import Io, Operation, Sleep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 
     from fsspec import AbstractFileSystem
 
     from connectorkit.connector import Connector
+    from connectorkit.operation import Kind
+    from connectorkit.scope import Scope
 
-__all__ = ["Policy", "PolicySettings", "is_filesystem", "wrap"]
+    Flow = Generator[Operation | Sleep | Io, Any, Any]
+
+__all__ = [
+    "Pipeline",
+    "Policy",
+    "PolicySettings",
+    "check_order",
+    "is_filesystem",
+    "wrap",
+]
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 class PolicySettings(BaseModel):
@@ -25,18 +51,37 @@ class PolicySettings(BaseModel):
 
 
 class Policy:
-    """Wraps a connector's filesystem; provided by a plugin, enabled by its name.
+    """Wraps a connector's filesystem, its operations or both; enabled by its name.
+
+    ```python
+    class Patient(Policy):
+        name = "patient"
+
+        def around(self, op):
+            yield Sleep(0.1)
+            return (yield op)
+    ```
 
     Attributes:
         name: The name in `policies = [...]`.
         Settings: The model of the policy's table in the configuration.
+        rank: Where it stands: policies with a rank come in its order, the least
+            outermost. None may stand anywhere.
+        is_retrying: Whether it runs an operation more than once; there is one such.
     """
 
     name: ClassVar[str]
     Settings: ClassVar[type[BaseModel]] = PolicySettings
+    rank: ClassVar[int | None] = None
+    is_retrying: ClassVar[bool] = False
 
     def __init__(self, settings: Any = None) -> None:
         self.settings: Any = self.Settings() if settings is None else settings
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest of its name and settings."""
+        return identity(self.name, self.settings)
 
     def filesystem(
         self, fs: AbstractFileSystem, connector: Connector
@@ -44,6 +89,34 @@ class Policy:
         """Return what the host gets for `fs`; by default `fs` itself."""
         del connector
         return fs
+
+    def around(self, op: Operation) -> Flow:
+        """Wrap an operation: a generator.
+
+        `yield op` runs what lies within once and returns its result, or raises its
+        error at the yield. `yield op.within(seconds)` does so under a limit,
+        `yield Sleep(seconds)` waits, `yield Io(sync=f, async_=g)` does I/O. When the
+        operation is cancelled, the flow is closed at its yield.
+
+        The result and the error of the last run are the operation's: what a flow
+        returns is not looked at, and it may raise another error only if that is a
+        `ConnectorKitError` or raised `from` the run's own. To let nothing through it
+        raises a `Refused`.
+        """
+        return (yield op)
+
+    def shortcut(self, op: Operation) -> bool:
+        """Tell whether the flow would merely pass the operation on, if it succeeds.
+
+        If all policies say so, no flow is started unless the attempt fails; then they
+        are, and hear of the error at their first yield. It may put a limit on the
+        operation (`op.tighten`), and must be quick.
+        """
+        del op
+        return False
+
+    def ended(self, op: Operation, error: BaseException | None) -> None:
+        """Hear that an operation has ended: with a result, an error, or cancelled."""
 
 
 def wrap(
@@ -73,6 +146,334 @@ def wrap(
     return fs
 
 
+def check_order(policies: Sequence[Policy], of: str) -> None:
+    """See that policies stand in an order that works.
+
+    Raises:
+        ConfigError: They do not, or one stands twice, or two try again; says the right
+            order.
+    """
+    names = [policy.name for policy in policies]
+    ranked = [policy for policy in policies if policy.rank is not None]
+    right = [p.name for p in sorted(ranked, key=lambda p: p.rank or 0)]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"Of {of} the policy {min(twice)!r} stands twice.")
+    if [policy.name for policy in ranked] != right:
+        raise ConfigError(
+            f"The policies of {of} stand in a wrong order: {', '.join(names)}. "
+            f"Outermost first it has to be {', '.join(right)}."
+        )
+    owners = [policy.name for policy in policies if policy.is_retrying]
+    if len(owners) > 1:
+        raise ConfigError(
+            f"Of {of} the policies {' and '.join(map(repr, owners))} try operations "
+            "again, each what the other has tried: name one of them."
+        )
+
+
 def is_filesystem(it: object) -> bool:
     """Tell whether something is an fsspec filesystem, fsspec not imported."""
     return hasattr(it, "unstrip_protocol") and not isinstance(it, type)
+
+
+class Pipeline:
+    """The operation policies of one connector, composed once.
+
+    Attributes:
+        policies: Those with a flow, outermost first.
+        scope: What the operations of the connector share.
+
+    Raises:
+        PluginFailed: A policy's `around` is no generator.
+    """
+
+    def __init__(self, policies: Iterable[Policy], scope: Scope) -> None:
+        policies = tuple(policies)
+        self.policies = tuple(p for p in policies if _has_flow(p))
+        self.scope = scope
+        self._observers = [p for p in policies if type(p).ended is not Policy.ended]
+        self._shortcuts = [p.shortcut for p in self.policies]
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether no policy has to do with operations."""
+        return not self.policies and not self._observers
+
+    def operation(self, name: str, kind: Kind, **facts: Any) -> Operation:
+        """Return an operation, a part of the call under way if there is one.
+
+        Args:
+            name: The service's own name for it.
+            kind: What it does.
+            facts: `bucket`, `path`, `size` and `is_repeatable` of `Operation`.
+        """
+        scope = self.scope
+        return Operation(name, kind, scope, current(scope), **facts)
+
+    def run(self, op: Operation, attempt: Callable[[Operation], T]) -> T:
+        """Run an operation from a thread.
+
+        Args:
+            op: From `operation`.
+            attempt: Makes one attempt. It ends it when the time of the operation that
+                it gets is up (`left()`), as well as its client can.
+        """
+        error: BaseException | None = None
+        try:
+            if self._is_plain(op):
+                try:
+                    return attempt(op)
+                except Exception as raised:  # noqa: BLE001 - the flow decides
+                    op.known = throwable(raised)
+            return self._run(op, attempt)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self.tell(op, error)
+            del error
+
+    def _run(self, op: Operation, attempt: Callable[[Operation], T]) -> T:
+        op.unlimited()
+        flow = self.flow(op)
+        clock = self.scope.clock
+        step: Callable[[Any], Any] = flow.send
+        argument: Any = None
+        try:
+            while True:
+                effect = step(argument)
+                step, argument = flow.send, None
+                try:
+                    if effect.__class__ is Operation:
+                        argument = attempt(effect)
+                    elif effect.__class__ is Sleep:
+                        clock.sleep(effect.seconds)
+                    else:
+                        argument = effect.sync()
+                except Exception as error:  # noqa: BLE001 - the flow decides
+                    step, argument = flow.throw, throwable(error)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        except Stopped as stopped:
+            raise stopped.error from None
+        finally:
+            flow.close()
+            del flow, step, argument
+
+    async def arun(
+        self, op: Operation, attempt: Callable[[Operation], Awaitable[T]]
+    ) -> T:
+        """Run an operation on the running event loop.
+
+        Args:
+            op: From `operation`.
+            attempt: Makes one attempt; it is cancelled when its time is up.
+        """
+        error: BaseException | None = None
+        try:
+            if self._is_plain(op):
+                try:
+                    return await within(op, attempt)
+                except Exception as raised:  # noqa: BLE001 - the flow decides
+                    op.known = throwable(raised)
+            return await self._arun(op, attempt)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self.tell(op, error)
+            del error
+
+    async def _arun(
+        self, op: Operation, attempt: Callable[[Operation], Awaitable[T]]
+    ) -> T:
+        op.unlimited()
+        flow = self.flow(op)
+        clock = self.scope.clock
+        step: Callable[[Any], Any] = flow.send
+        argument: Any = None
+        try:
+            while True:
+                effect = step(argument)
+                step, argument = flow.send, None
+                try:
+                    if effect.__class__ is Operation:
+                        argument = await within(effect, attempt)
+                    elif effect.__class__ is Sleep:
+                        await clock.asleep(effect.seconds)
+                    else:
+                        argument = await effect.async_()
+                except Exception as error:  # noqa: BLE001 - the flow decides
+                    step, argument = flow.throw, throwable(error)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        except Stopped as stopped:
+            raise stopped.error from None
+        finally:
+            flow.close()
+            del flow, step, argument
+
+    def _is_plain(self, op: Operation) -> bool:
+        """Tell whether no flow has anything to do before the attempt."""
+        for shortcut in self._shortcuts:
+            if not shortcut(op):
+                return False
+        op.attempts = 1
+        return True
+
+    def tell(self, op: Operation, error: BaseException | None) -> None:
+        """Tell observers that an operation has ended."""
+        for policy in self._observers:
+            try:
+                policy.ended(op, error)
+            except Exception:
+                _log.exception("Policy %r failed when %s ended.", policy.name, op)
+        op.forget()
+
+    def flow(self, op: Operation) -> Flow:
+        """Fold the policies' flows into one, which yields what a driver has to do.
+
+        It yields the operation for each attempt, as well as a `Sleep` or an `Io`; it
+        returns the result or raises the error of the operation.
+        """
+        try:
+            return (yield from self._layer(0, op))
+        except Exception:
+            if op.known is not None:
+                # Refused by what changed meanwhile, but the attempt was made.
+                raise op.known from None
+            raise
+
+    def _layer(self, depth: int, op: Operation) -> Flow:
+        if depth == len(self.policies):
+            origin = op.origin
+            if (known := origin.known) is not None:
+                origin.known = None
+                raise known
+            origin.attempts += 1
+            return (yield op)
+        policy = self.policies[depth]
+        flow = policy.around(op)
+        step: Callable[[Any], Any] = flow.send
+        argument = result = error = None
+        is_tried = False
+        try:
+            while True:
+                try:
+                    effect = step(argument)
+                except StopIteration:
+                    break
+                except Exception as raised:  # noqa: BLE001 - judged
+                    if raised is not error:
+                        self._judge(policy, op, raised, error, is_tried=is_tried)
+                    break
+                try:
+                    if effect.__class__ is Operation:
+                        is_tried, error = True, None
+                        argument = result = yield from self._layer(depth + 1, effect)
+                    elif effect.__class__ is Sleep:
+                        argument = yield _awake(effect, op)
+                    elif effect.__class__ is Io:
+                        argument = yield effect
+                    else:
+                        raise TypeError(f"its flow yields {effect!r:.80}")  # noqa: TRY301
+                    step = flow.send
+                except Exception as raised:  # noqa: BLE001 - the policy decides
+                    if effect.__class__ is Operation:
+                        error = raised
+                    step, argument = flow.throw, raised
+            if error is not None:
+                raise error
+            if not is_tried:
+                raise PluginFailed(
+                    f"Policy {policy.name!r} ended without running the operation. {op}."
+                )
+            return result
+        finally:
+            _close(flow, policy)
+            # An error's traceback holds this frame, which would hold the error.
+            del flow, step, argument, error
+
+    def _judge(
+        self,
+        policy: Policy,
+        op: Operation,
+        raised: Exception,
+        error: Exception | None,
+        *,
+        is_tried: bool,
+    ) -> None:
+        """Raise what a policy raised on purpose; keep the outcome from its mistakes."""
+        if isinstance(raised, ConnectorKitError | Stopped):
+            raise raised
+        if error is not None and raised.__cause__ is error:
+            raise raised
+        if not is_tried:
+            raise PluginFailed(
+                f"Policy {policy.name!r} failed before the operation was tried: "
+                f"{type(raised).__name__}: {raised}. {op}."
+            ) from raised
+        _log.error(
+            "Policy %r failed; the operation's own outcome stands. %s",
+            policy.name,
+            op,
+            exc_info=raised,
+        )
+
+
+async def within(op: Operation, attempt: Callable[[Operation], Awaitable[T]]) -> T:
+    """Make an attempt in the time that there is left for it.
+
+    Raises:
+        ConnectorKitError: The time is up, and the attempt was cancelled.
+    """
+    if op.expires == math.inf:
+        return await attempt(op)
+    limit = asyncio.timeout(max(0.0, op.left()))
+    try:
+        async with limit:
+            return await attempt(op)
+    except TimeoutError as error:
+        if limit.expired():
+            raise op.overrun() from error
+        raise
+
+
+class Stopped(Exception):
+    """Carries a StopIteration of an attempt through flows, which cannot raise it."""
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__()
+        self.error = error
+
+
+def throwable(error: Exception) -> Exception:
+    return Stopped(error) if isinstance(error, StopIteration) else error
+
+
+def _has_flow(policy: Policy) -> bool:
+    around = type(policy).around
+    if around is Policy.around:
+        return False
+    if not inspect.isgeneratorfunction(around):
+        raise PluginFailed(
+            f"Policy {policy.name!r} cannot wrap operations: its `around` has to be a "
+            "generator, with a `yield op`."
+        )
+    return True
+
+
+def _awake(sleep: Sleep, op: Operation) -> Sleep:
+    """Let nobody sleep past the end of the operation's time."""
+    if sleep.seconds > op.left():
+        raise op.overrun()
+    return sleep
+
+
+def _close(flow: Flow, policy: Policy) -> None:
+    try:
+        flow.close()
+    except Exception:
+        _log.exception("Policy %r failed when its flow was closed.", policy.name)

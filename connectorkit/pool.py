@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from fsspec import AbstractFileSystem
 
+    from connectorkit.pipeline import Pipeline
+
 __all__ = ["Opened", "Pool"]
 
 _log = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ class Opened:
     type: str
     outer: AbstractFileSystem
     inner: AbstractFileSystem
+    pipeline: Pipeline
     loop: asyncio.AbstractEventLoop | None = None
     used: float = 0.0
     seen: int = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,10 +24,13 @@ from connectorkit.errors import (
     ConfigError,
     ConnectorKitError,
     InvalidSettings,
+    MissingExtra,
+    PluginBlocked,
     PluginFailed,
     UnknownConnector,
     UnknownPolicy,
 )
+from connectorkit.pipeline import check_order
 from connectorkit.plugin import one_line
 
 if TYPE_CHECKING:
@@ -35,7 +40,11 @@ if TYPE_CHECKING:
     from connectorkit.registry import Registry
     from connectorkit.settings import Settings
 
-__all__ = ["Claim", "Plan", "Resolver"]
+__all__ = ["DEFAULT_POLICIES", "Claim", "Plan", "Resolver"]
+
+_log = logging.getLogger(__name__)
+# Outermost first.
+DEFAULT_POLICIES = ("metrics", "deadline", "retry", "pace", "breaker", "timeout")
 
 _MOST_PROBLEMS = 20
 
@@ -213,23 +222,55 @@ class Resolver:
 
         Raises:
             UnknownPolicy: No plugin provides one of them.
-            ConfigError: The settings of one do not fit.
+            ConfigError: The settings of one do not fit, or they stand in a wrong order.
+            MissingExtra: A client library of one that is named is not installed.
         """
-        is_default = config.policies is None and not config.tables
-        if is_default and self._default_policies is not None:
-            return self._default_policies
         names = config.policies
         if names is None:
-            names = self._config.policies.enabled or ()
-        for name in sorted({*config.tables} - {*names}):
+            names = self._config.policies.enabled
+        for name in sorted({*config.tables} - {*(names or DEFAULT_POLICIES)}):
             self._policy(name, connector_id)
+        if names is None:
+            if not config.tables:
+                return self.default_policies()
+            return self._defaults(connector_id, config.tables)
         policies = tuple(
             self._policy(name, connector_id, config.tables.get(name, {}))
             for name in names
         )
-        if is_default:
-            self._default_policies = policies
+        check_order(policies, f"connector {connector_id!r}")
         return policies
+
+    def default_policies(self) -> tuple[Policy, ...]:
+        """Make the policies of connectors that name none, outermost first.
+
+        Raises:
+            ConnectorKitError: As `policies` says.
+        """
+        if self._default_policies is None:
+            if self._config.policies.enabled is None:
+                self._default_policies = self._defaults("every connector", {})
+            else:
+                everyone = ConnectorConfig(
+                    type="any", policies=self._config.policies.enabled
+                )
+                made = self.policies("every connector", everyone)
+                self._default_policies = made
+        return self._default_policies
+
+    def _defaults(
+        self, connector_id: str, tables: Mapping[str, Mapping[str, Any]]
+    ) -> tuple[Policy, ...]:
+        """Make the policies that nobody asked for by name: what is not there is not."""
+        policies = []
+        for name in DEFAULT_POLICIES:
+            try:
+                policies.append(self._policy(name, connector_id, tables.get(name, {})))
+            except PluginBlocked:
+                continue
+            except MissingExtra as error:
+                _say_once(f"The policy {name!r} is left out: {error}")
+        return tuple(policies)
 
     def _policy(
         self, name: str, connector_id: str, table: Mapping[str, Any] | None = None
@@ -258,6 +299,8 @@ class Resolver:
             ) from None
         try:
             made = policy(settings)
+        except ConnectorKitError:
+            raise
         except Exception as error:
             raise PluginFailed(
                 f"Policy {name!r} of connector {connector_id!r} cannot be made: "
@@ -265,6 +308,11 @@ class Resolver:
             ) from error
         made.settings = settings
         return made
+
+
+@functools.cache
+def _say_once(sentence: str) -> None:
+    _log.warning("%s", sentence)
 
 
 def _refused(raw: Mapping[str, Any], teaches: ConnectorType[Any]) -> dict[str, str]:

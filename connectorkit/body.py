@@ -1,0 +1,218 @@
+"""Bodies: what is read lazily belongs to the attempt that began it.
+
+A read that fails halfway goes on where it stopped, by one more attempt of the same
+operation; the flow of its policies waits at its yield for as long as the body is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from connectorkit.errors import WrongAnswer
+from connectorkit.faults import Fault
+from connectorkit.operation import Operation, Sleep
+from connectorkit.pipeline import throwable, within
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from connectorkit.pipeline import Pipeline
+
+__all__ = ["Answer", "Body", "Source"]
+
+# A body up to this is asked for at once; a longer one by pieces, so that what has come
+# is not lost when the rest does not.
+_PIECE = 1 << 20
+
+
+class Source(Protocol):
+    """The body of one answer, as a client gives it."""
+
+    def read(self, amount: int, /) -> Awaitable[bytes]:
+        """Read at most so many bytes; none at its end."""
+
+    def close(self) -> None:
+        """Drop it, with its connection if there is more to come."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What an attempt was answered.
+
+    Attributes:
+        source: The body.
+        size: How many bytes it has; None if the service does not say.
+    """
+
+    source: Source
+    size: int | None
+
+
+class Body:
+    """The bytes of an operation, however many attempts they take.
+
+    Args:
+        pipeline: Whose policies wrap the operation.
+        op: The operation.
+        attempt: Asks for the bytes from an offset on, and makes sure that they are of
+            the same object as before.
+
+    Attributes:
+        closed: Whether it was read to its end, or closed.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        op: Operation,
+        attempt: Callable[[Operation, int], Awaitable[Answer]],
+    ) -> None:
+        self._pipeline = pipeline
+        self._op = op
+        self._attempt = attempt
+        self._flow = pipeline.flow(op)
+        self._clock = pipeline.scope.clock
+        self._effect = op
+        self._source: Source | None = None
+        self._offset = 0
+        self._delivered = 0
+        self._end: int | None = None
+        self._rested = self._clock()
+        self.closed = False
+
+    async def open(self) -> None:
+        """Make the first attempt, up to where its body begins.
+
+        Raises:
+            Exception: What the operation ends with.
+        """
+        try:
+            await self._advance(self._flow.send, None)
+        except BaseException as error:
+            self._finish(error)
+            raise
+        self._rested = self._clock()
+
+    async def read(self, amount: int | None = -1) -> bytes:
+        """Read at most so many bytes, or all that are left; none at the end.
+
+        Raises:
+            Exception: What the operation ends with.
+        """
+        if self.closed or amount == 0:
+            return b""
+        self._op.idle += self._clock() - self._rested
+        is_all = amount is None or amount < 0
+        pieces: list[bytes] = []
+        try:
+            while not self.closed:
+                piece = await self._piece(_PIECE if is_all else amount or 0)
+                if piece is None:
+                    # Bytes that nobody has seen can be asked for once more.
+                    if self._offset == self._delivered:
+                        pieces.clear()
+                    continue
+                pieces.append(piece)
+                if not is_all:
+                    break
+        except BaseException as error:
+            self._finish(error)
+            raise
+        self._delivered = self._offset
+        self._rested = self._clock()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _piece(self, amount: int) -> bytes | None:
+        """Return the next bytes; None if the attempt failed and there is another."""
+        source = self._source
+        try:
+            if self._end is not None:
+                amount = min(amount, self._end - self._offset)
+            piece = await self._within(source, amount) if amount else b""
+            if not piece and self._end is not None and self._offset < self._end:
+                missing = self._end - self._offset
+                raise asyncio.IncompleteReadError(b"", missing)  # noqa: TRY301 - it is an error of the attempt
+            self._offset += len(piece)
+            if not piece or self._offset == self._end:
+                if piece:
+                    # The client compares checksums when it meets the end.
+                    await self._within(source, 1)
+                await self._succeeded()
+        except Exception as error:  # noqa: BLE001 - the flow decides
+            await self._failed(error)
+            return None
+        return piece
+
+    async def _within(self, source: Any, amount: int) -> bytes:
+        return await within(self._effect, lambda _op: source.read(amount))
+
+    async def _succeeded(self) -> None:
+        self._op.bytes = self._offset
+        await self._advance(self._flow.send, None)
+
+    async def _failed(self, error: Exception) -> None:
+        self._drop()
+        if self._op.classify(error).fault is Fault.CORRUPT:
+            if self._delivered and not isinstance(error, WrongAnswer):
+                # It is too late to take back what was wrong.
+                self._op.is_repeatable = False
+            self._offset = self._delivered
+        await self._advance(self._flow.throw, throwable(error))
+
+    async def _advance(self, step: Callable[[Any], Any], argument: Any) -> None:
+        """Drive the flow until an attempt has a body, or the operation has ended."""
+        while True:
+            try:
+                effect = step(argument)
+            except StopIteration:
+                self._finish(None)
+                return
+            step, argument = self._flow.send, None
+            try:
+                if effect.__class__ is Operation:
+                    self._effect = effect
+                    await self._open(effect)
+                    return
+                if effect.__class__ is Sleep:
+                    await self._clock.asleep(effect.seconds)
+                else:
+                    argument = await effect.async_()
+            except Exception as error:  # noqa: BLE001 - the flow decides
+                step, argument = self._flow.throw, throwable(error)
+
+    async def _open(self, effect: Operation) -> None:
+        answer = await within(effect, lambda op: self._attempt(op, self._offset))
+        self._source = answer.source
+        if answer.size is not None:
+            end = self._offset + answer.size
+            if self._end is not None and self._end != end:
+                self._drop()
+                raise WrongAnswer(
+                    f"{self._op}: its body ended at {self._end} and now at {end}."
+                )
+            self._end = end
+            effect.expect(answer.size)
+
+    def close(self) -> None:
+        """Drop it; if it was not read to its end, that says nothing of the service."""
+        self._finish(GeneratorExit())
+
+    def _drop(self) -> None:
+        source, self._source = self._source, None
+        if source is not None:
+            source.close()
+
+    def _finish(self, error: BaseException | None) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self._op.bytes = self._offset
+        self._drop()
+        self._flow.close()
+        self._pipeline.tell(self._op, error)
+
+    def __del__(self) -> None:
+        if not self.closed:
+            self._finish(GeneratorExit())

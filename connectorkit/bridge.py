@@ -1,0 +1,52 @@
+"""From threads to an event loop and back: errors keep their cause, and no result is None.
+
+fsspec's own bridge returns None for a coroutine that was cancelled, replaces time-outs
+by an empty error, and leaves a coroutine running whose caller was interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from connectorkit.errors import CallCancelled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+__all__ = ["through"]
+
+T = TypeVar("T")
+
+
+def through(
+    loop: asyncio.AbstractEventLoop | None,
+    function: Callable[..., Coroutine[Any, Any, T]],
+    *args: Any,
+    **kwargs: Any,
+) -> T:
+    """Run a coroutine function on a loop of another thread, and wait for it.
+
+    Raises:
+        CallCancelled: It was cancelled.
+        NotImplementedError: This thread is the loop's own.
+    """
+    if loop is None or loop.is_closed():
+        raise RuntimeError("Loop is not running")
+    if asyncio._get_running_loop() is loop:
+        raise NotImplementedError("Calling sync() from within a running loop")
+    future = asyncio.run_coroutine_threadsafe(function(*args, **kwargs), loop)
+    try:
+        return future.result()
+    except concurrent.futures.CancelledError as error:
+        raise CallCancelled(
+            "The call was cancelled beneath its caller; nothing came of it."
+        ) from error
+    except BaseException:
+        # Ctrl-C reaches this thread alone.
+        future.cancel()
+        raise
+    finally:
+        # An error's traceback holds this frame, and the frame would hold the error.
+        del future

@@ -1,0 +1,70 @@
+"""Calls: one public method of a filesystem, with all the operations that it makes."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from contextvars import Token
+    from types import TracebackType
+
+    from connectorkit.scope import Scope
+
+__all__ = ["Call", "current", "joined"]
+
+_current: ContextVar[Call | None] = ContextVar("connectorkit_call", default=None)
+
+
+class Call:
+    """One call; for a `with`, within which operations belong to it.
+
+    It crosses fsspec's thread hop and `gather`: all the parts of a big read, however
+    parallel, have its deadline and ride on its half-open permit. A call within a call
+    of the same connector is a part of it.
+
+    Attributes:
+        scope: What the operations of one connector share.
+        started: When it began, in monotonic seconds.
+        shared: What policies keep for its parallel parts, by the policy's choice of
+            key.
+        is_over: Whether it has ended; a task that it left behind begins calls anew.
+    """
+
+    __slots__ = ("_token", "is_over", "scope", "shared", "started")
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.started = scope.clock()
+        self.shared: dict[Any, Any] = {}
+        self.is_over = False
+        self._token: Token[Call | None] | None = None
+
+    def __enter__(self) -> Self:
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.is_over = True
+        if self._token is not None:
+            _current.reset(self._token)
+            self._token = None
+
+
+def current(scope: Scope) -> Call | None:
+    """Return the call under way on this connector, or None."""
+    call = _current.get()
+    return (
+        call if call is not None and call.scope is scope and not call.is_over else None
+    )
+
+
+def joined(scope: Scope) -> AbstractContextManager[object]:
+    """Return a context that is a part of the call under way, or begins one."""
+    return nullcontext() if current(scope) is not None else Call(scope)

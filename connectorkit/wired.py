@@ -1,0 +1,147 @@
+"""Wired filesystems: fsspec classes whose every request goes through a pipeline.
+
+Their public methods are calls: the operations that one makes, however parallel, share
+its deadline and its half-open permit.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from connectorkit.bridge import through
+from connectorkit.call import joined
+from connectorkit.filesystem import Releasable
+from connectorkit.standalone import standalone_pipeline
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from connectorkit.pipeline import Pipeline
+
+__all__ = ["Wired"]
+
+T = TypeVar("T")
+_PRIVATE = re.compile(r"_[^_]")
+_END = object()
+# Made of other public methods, in the caller's own thread.
+_COMPOSITE = ("head", "mv", "read_block", "tail")
+
+
+class Wired(Releasable):
+    """For an asynchronous fsspec class that puts each request through `pipeline`.
+
+    Every coroutine `_x` that has a public twin `x` begins a call, unless it is a part
+    of one, and the twin runs it on the filesystem's loop by our own bridge.
+
+    Attributes:
+        connector_type: The ID of the connector type, for one that stands alone.
+        loop: fsspec's.
+    """
+
+    connector_type: ClassVar[str]
+    loop: asyncio.AbstractEventLoop | None
+    _pipeline: Pipeline | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in dir(cls):
+            method, twin = getattr(cls, name), getattr(cls, name[1:], None)
+            if not (_PRIVATE.match(name) and inspect.isfunction(twin)):
+                continue
+            if not inspect.iscoroutinefunction(method):
+                continue
+            if not hasattr(method, "begins_call"):
+                setattr(cls, name, _beginning_a_call(method))
+            if not hasattr(twin, "begins_call"):
+                setattr(cls, name[1:], _bridged(name, twin))
+        for name in _COMPOSITE:
+            method = getattr(cls, name, None)
+            if method is not None and not hasattr(method, "begins_call"):
+                setattr(cls, name, _composite(method))
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Its policies; the defaults, if it stands alone."""
+        if self._pipeline is None:
+            self._pipeline = standalone_pipeline(self)
+        return self._pipeline
+
+    @pipeline.setter
+    def pipeline(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def walk(self, path: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """Yield each folder below `path`, with the folders and files in it."""
+        steps = self._walk(path, *args, **kwargs)
+        while True:
+            step = through(self.loop, _next, steps)
+            if step is _END:
+                return
+            yield step
+
+    async def _walk(
+        self, path: str, maxdepth: int | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        # fsspec takes any refusal for an empty folder.
+        kwargs.setdefault("on_error", _raise_unless_gone)
+        async for step in super()._walk(path, maxdepth=maxdepth, **kwargs):  # type: ignore[misc]
+            yield step
+
+    async def _isdir(self, path: str) -> bool:
+        # fsspec takes any refusal for a no.
+        try:
+            info = await self._info(path)  # type: ignore[attr-defined]
+        except FileNotFoundError:
+            return False
+        return bool(info["type"] == "directory")
+
+    async def _isfile(self, path: str) -> bool:
+        try:
+            info = await self._info(path)  # type: ignore[attr-defined]
+        except FileNotFoundError:
+            return False
+        return bool(info["type"] == "file")
+
+
+async def _next(steps: AsyncIterator[Any]) -> Any:
+    return await anext(steps, _END)
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _beginning_a_call(
+    method: Callable[..., Awaitable[T]],
+) -> Callable[..., Awaitable[T]]:
+    @functools.wraps(method)
+    async def begin(self: Wired, *args: Any, **kwargs: Any) -> T:
+        with joined(self.pipeline.scope):
+            return await method(self, *args, **kwargs)
+
+    begin.begins_call = True  # type: ignore[attr-defined]
+    return begin
+
+
+def _bridged(name: str, twin: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(twin)
+    def cross(self: Wired, *args: Any, **kwargs: Any) -> Any:
+        return through(self.loop, getattr(self, name), *args, **kwargs)
+
+    cross.begins_call = True  # type: ignore[attr-defined]
+    return cross
+
+
+def _composite(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def begin(self: Wired, *args: Any, **kwargs: Any) -> Any:
+        with joined(self.pipeline.scope):
+            return method(self, *args, **kwargs)
+
+    begin.begins_call = True  # type: ignore[attr-defined]
+    return begin
