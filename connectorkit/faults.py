@@ -7,15 +7,18 @@ network, found along the chain of causes.
 from __future__ import annotations
 
 import errno
+import math
 import socket
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Final
 
 from connectorkit.errors import AttemptTimedOut, ObjectChanged, Refused, WrongAnswer
 from connectorkit.remedies import chain
 
-__all__ = ["Fault", "Verdict", "classify"]
+__all__ = ["Fault", "Verdict", "classify", "retry_after"]
 
 
 class Fault(StrEnum):
@@ -184,3 +187,26 @@ def _of(error: BaseException) -> Verdict | None:  # noqa: PLR0911 - a table, a l
     if isinstance(error, OSError) and error.errno in _TRANSIENT_NUMBERS:
         return Verdict(Fault.TRANSIENT)
     return None
+
+
+def retry_after(value: object) -> float | None:
+    """Read a Retry-After header: seconds or a date (RFC 9110, 10.2.3).
+
+    A date is the service's, so this machine's wall clock decides how long it is until
+    then; one that is past means at once.
+
+    Returns:
+        Seconds; None if there is none, or nobody could read it.
+    """
+    text = str(value or "").strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)
+        seconds = (date - datetime.now(UTC)).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None

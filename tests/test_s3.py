@@ -149,7 +149,7 @@ class TestRedirects:
 
         def answer(request: Request) -> Answer:
             if "/eu-west-1/" in request.headers["authorization"]:
-                return Answer(200, b"content")
+                return Answer(200, b"content", {"Content-Range": "bytes 0-6/7"})
             named = {"x-amz-bucket-region": "eu-west-1"}
             error = s3_error(301, "PermanentRedirect")
             return Answer(301, error.body, named)

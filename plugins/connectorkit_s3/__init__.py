@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from fsspec import AbstractFileSystem
 
+    from connectorkit import Verdict
+
 __all__ = ["S3", "S3Settings"]
 
 
@@ -164,6 +166,12 @@ class S3(ConnectorType[S3Settings]):
             raise CheckFailed("Without a key, name a bucket to check the connector by.")
         else:
             expect_s3(fs.call_s3("list_buckets"))
+
+    def classify(self, error: BaseException) -> Verdict:
+        """Say what an error means, by S3's own codes."""
+        from connectorkit_s3.faults import classify
+
+        return classify(error)
 
     def remedy(
         self, error: BaseException, path: str, settings: S3Settings

@@ -1,129 +1,115 @@
-"""s3fs as a connector needs it: one attempt a call, nothing swallowed at the root."""
+"""s3fs as a connector needs it: nothing swallowed, and files that are whole or not."""
 
 from __future__ import annotations
 
 import asyncio
-import atexit
-import functools
-import os
-import weakref
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
-from aiobotocore.httpsession import AIOHTTPSession
-from aiobotocore.session import AioSession
-from fsspec.asyn import sync_wrapper
-from s3fs.core import S3File, S3FileSystem
+from fsspec.utils import is_exception
 
-from connectorkit.filesystem import Releasable
-from connectorkit.wire import sending_once
+from connectorkit_s3.file import ConnectorS3File
 from connectorkit_s3.remedies import status_of
-
-if TYPE_CHECKING:
-    import aiohttp
+from connectorkit_s3.transfers import S3Transfers
 
 __all__ = ["ConnectorS3FileSystem"]
 
 # More at a time would fill the connection pool for an answer that nobody waits for.
 _PROBES = 16
 _THROTTLED = {408, 429}
-_REDIRECTS = {301, 302, 307}
-# S3 makes a bucket that names no place there, and refuses to hear its name.
-_DEFAULT_PLACE = {"LocationConstraint": "us-east-1"}
+_DELETE_AT_ONCE = 1000
 
 
-# A file that is still open when the interpreter ends would upload its rest on a loop
-# that does not run any more, and wait for it for ever.
-# By number: to hash a file asks the storage about it.
-_writers: weakref.WeakValueDictionary[int, S3File] = weakref.WeakValueDictionary()
-_pid = os.getpid
+class ConnectorS3FileSystem(S3Transfers):
+    """s3fs's filesystem: each request one operation, each attempt one request.
 
+    Made with s3fs's own arguments it stands alone, under the default policies; s3fs's
+    and botocore's own retries are off in any case.
+    """
 
-@atexit.register
-def _drop_unfinished() -> None:
-    for file in list(_writers.values()):
-        file.closed = True
+    async def _exists(self, path: str) -> bool:
+        """Tell whether something is there: no only if the service says so."""
+        bucket, key, version = self.split_path(path)
+        if not bucket:
+            return True
+        try:
+            if key:
+                await self._info(path, bucket, key, version_id=version)
+            else:
+                await self._call_s3("head_bucket", Bucket=bucket, **self.req_kw)
+        except FileNotFoundError:
+            return False
+        except PermissionError:
+            if key or not await self._can_list(bucket):
+                raise
+        return True
 
+    async def _can_list(self, bucket: str) -> bool:
+        """Tell whether a bucket shows itself to who may not ask about it."""
+        try:
+            await self._call_s3("list_objects_v2", Bucket=bucket, MaxKeys=1)
+        except PermissionError:
+            return False
+        return True
 
-class SingleSendSession(AIOHTTPSession):  # type: ignore[misc]
-    """Sends each request once, to where it was addressed."""
+    async def _bulk_delete(self, pathlist: list[str], **options: Any) -> list[str]:
+        """Delete up to a thousand keys of one bucket by one request.
 
-    async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
-        return sending_once(await super()._get_session(proxy_url))
+        Raises:
+            OSError: Some could not be deleted: what the service said of the first, and
+                how many there are.
+        """
+        if not pathlist:
+            return []
+        buckets = {self.split_path(path)[0] for path in pathlist}
+        if len(buckets) > 1:
+            raise ValueError("Bulk delete files should refer to only one bucket")
+        if len(pathlist) > _DELETE_AT_ONCE:
+            raise ValueError("Max number of files to delete in one call is 1000")
+        for path in pathlist:
+            self.invalidate_cache(self._parent(path))
+        keys = [self.split_path(path)[1] for path in pathlist]
+        [bucket] = buckets
+        failed = await self.delete_keys(bucket, keys, **options)
+        if failed:
+            raise _not_deleted(bucket, failed)
+        return [f"{bucket}/{key}" for key in keys]
 
+    async def delete_keys(
+        self, bucket: str, keys: list[str], **options: Any
+    ) -> dict[str, dict[str, str]]:
+        """Delete up to a thousand keys; what could not be is tried key by key.
 
-class ConnectorS3FileSystem(Releasable, S3FileSystem):  # type: ignore[misc]
-    """s3fs's filesystem: one attempt a call, and a root that shows what one may see."""
-
-    # fsspec lays its own configuration, by protocol, over the arguments of a class: the
-    # host's would reach the filesystems of its tenants.
-    protocol = "connectorkit-s3"
-    session: Any
-    # s3fs counts attempts, not retries; 0 would raise None.
-    retries = 1
-
-    @classmethod
-    def _strip_protocol(cls, path: Any) -> Any:
-        return S3FileSystem._strip_protocol(path)
-
-    def unstrip_protocol(self, name: str) -> str:
-        """Return a path as others write it, by `s3://`."""
-        return f"s3://{self._strip_protocol(name)}"
-
-    def _prepare_config_kwargs(self) -> dict[str, Any]:
-        config = super()._prepare_config_kwargs()
-        return {"http_session_cls": SingleSendSession, **config}
-
-    async def set_session(self, *args: Any, **kwargs: Any) -> Any:
-        """Connect, or return the client."""
-        if self.session is None:
-            self.session = AioSession(**self.kwargs)
-            self.session.register_component("data_loader", _loader())
-        client = await super().set_session(*args, **kwargs)
-        self._s3creator.connectorkit_pid = _pid()
-        client.meta.events.register_first(
-            "needs-retry.s3", _stay, unique_id="connectorkit-stay"
+        Returns:
+            What the service said of each key that is still there: Code and Message.
+        """
+        what = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        answer = await self._call_s3(
+            "delete_objects", options, Bucket=bucket, Delete=what
         )
-        return client
+        return {each["Key"]: each for each in answer.get("Errors", [])}
 
-    async def _call_s3(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("CreateBucketConfiguration") == _DEFAULT_PLACE:
-            del kwargs["CreateBucketConfiguration"]
-        with self.at_work():
-            try:
-                answer = await super()._call_s3(method, *args, **kwargs)
-            except FileExistsError:
-                raise
-            except OSError as error:
-                # s3fs knows it by an element that MinIO's answer does not have.
-                refused = status_of(error) == HTTPStatus.PRECONDITION_FAILED
-                if refused and kwargs.get("IfNoneMatch") == "*":
-                    path = f"{kwargs['Bucket']}/{kwargs['Key']}"
-                    raise FileExistsError(path) from error
-                raise
-            if isinstance(answer, dict) and "Body" in answer:
-                self.until_read(answer["Body"])
-            return answer
+    async def _rm_file(self, path: str, **_options: Any) -> None:
+        bucket, key, _ = self.split_path(path)
+        self.invalidate_cache(path)
+        await self._call_s3("delete_object", Bucket=bucket, Key=key)
 
-    # s3fs binds its own to the base's coroutine; S3File writes through this one.
-    call_s3 = sync_wrapper(_call_s3)
-
-    async def _let_go(self) -> None:
-        creator, self._s3 = getattr(self, "_s3creator", None), None
-        if creator is None or creator._client is None:
-            return
-        await creator.__aexit__(None, None, None)
-        # s3fs's finalizer holds the creator for as long as the filesystem lives.
-        creator._client = None
-
-    @staticmethod
-    def close_session(loop: asyncio.AbstractEventLoop | None, creator: Any) -> None:
-        """Close a client when the filesystem is collected, unless it is closed."""
-        is_inherited = getattr(creator, "connectorkit_pid", _pid()) != _pid()
-        # A child has no part in its parent's connections, and would wait for a loop
-        # that does not run.
-        if creator._client is not None and not is_inherited:
-            S3FileSystem.close_session(loop, creator)
+    async def _cat_ranges(
+        self,
+        paths: list[str],
+        starts: Any,
+        ends: Any,
+        *args: Any,
+        on_error: str | None = None,
+        **options: Any,
+    ) -> list[Any]:
+        """Read ranges; the first error is raised, unless `on_error` is "return"."""
+        out: list[Any] = await super()._cat_ranges(
+            paths, starts, ends, *args, on_error=on_error or "return", **options
+        )
+        failed = next(filter(is_exception, out), None)
+        if failed is not None and on_error is None:
+            raise failed
+        return out
 
     async def _lsbuckets(self, refresh: bool = False) -> list[dict[str, Any]]:
         """List the buckets that these credentials can browse.
@@ -158,16 +144,14 @@ class ConnectorS3FileSystem(Releasable, S3FileSystem):  # type: ignore[misc]
                 return status is None or status >= 500 or status in _THROTTLED  # noqa: PLR2004
             return True
 
-    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> S3File:
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> ConnectorS3File:
         if "x" in mode:
             self._refuse_to_replace(path)
-        file = super()._open(path, mode, **kwargs)
-        if "x" in mode:
-            # s3fs names the class of its files nowhere that could be overridden.
-            file.__class__ = _NewS3File
-        if "r" not in mode:
-            _writers[id(file)] = file
-        return file
+        file: Any = super()._open(path, mode, **kwargs)
+        # s3fs names the class of its files nowhere that could be overridden.
+        file.__class__ = ConnectorS3File
+        file.took_over()
+        return cast("ConnectorS3File", file)
 
     def _refuse_to_replace(self, path: str) -> None:
         """Look whether `path` is taken before anything is uploaded."""
@@ -184,55 +168,13 @@ class ConnectorS3FileSystem(Releasable, S3FileSystem):  # type: ignore[misc]
         raise FileExistsError(path)
 
 
-class _NewS3File(S3File):  # type: ignore[misc]
-    """A file opened by "xb": it never replaces an object, not even when empty."""
-
-    def commit(self) -> None:
-        try:
-            if self.tell() or self.buffer is None:
-                super().commit()
-            else:
-                self._commit_nothing()
-        except FileExistsError as error:
-            try:
-                self.discard()
-            except Exception as left:  # noqa: BLE001 - the first error says more
-                error.add_note(f"The parts of its upload are still there: {left!r}")
-            raise
-
-    def _commit_nothing(self) -> None:
-        # s3fs would touch the object, whether it is there or not.
-        self._abort_mpu()
-        acl = {"ACL": self.acl} if self.acl else {}
-        self._call_s3(
-            "put_object", Bucket=self.bucket, Key=self.key, IfNoneMatch="*", **acl
-        )
-        self.buffer = None
-        self.fs.invalidate_cache(self.path)
-
-
-@functools.cache
-def _loader() -> Any:
-    """Let all clients share botocore's description of S3.
-
-    Each would read its own: 12 MB and a tenth of a second for each tenant.
-    """
-    return AioSession().get_component("data_loader")
-
-
-def _stay(
-    request_dict: dict[str, Any], response: Any = None, **_kwargs: object
-) -> None:
-    """Keep botocore from following who redirects, but is no S3.
-
-    S3 names the bucket's region when it redirects. Without one, botocore would ask for
-    it by a request that is redirected in turn, a hundred times over.
-    """
-    if response is None or response[0].status_code not in _REDIRECTS:
-        return
-    headers = response[1].get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    if "x-amz-bucket-region" not in headers:
-        request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
+def _not_deleted(bucket: str, failed: dict[str, dict[str, str]]) -> OSError:
+    key, said = next(iter(failed.items()))
+    code = said.get("Code", "")
+    family = PermissionError if code == "AccessDenied" else OSError
+    others = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+    why = f"{code}: {said.get('Message', '')}"
+    return family(f"{bucket}/{key} could not be deleted{others}: {why}")
 
 
 def _bucket(name: str) -> dict[str, Any]:

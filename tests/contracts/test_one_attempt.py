@@ -142,7 +142,8 @@ def test_part_fails(type_id: str, fault: str) -> None:
     ):
         kit.resolve("it").fs.pipe_file("bucket/key", bytes(2 * _PART), chunksize=_PART)
     assert set(stub.counts().values()) == {1}
-    assert [each.method for each in stub.requests][-1] == "DELETE"
+    # The other part may arrive still; it finds no upload to belong to.
+    assert len(stub.asked("DELETE")) == 1
 
 
 @pytest.mark.parametrize("type_id", _TYPES)

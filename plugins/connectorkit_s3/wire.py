@@ -1,0 +1,279 @@
+"""The wire: each request that s3fs makes is an operation, each attempt one request."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from aiobotocore.httpsession import AIOHTTPSession
+from aiobotocore.session import AioSession
+from s3fs.core import S3FileSystem
+from s3fs.errors import translate_boto_error
+
+from connectorkit import Fault, Kind, NotReplayable
+from connectorkit.body import Body
+from connectorkit.wire import sending_once
+from connectorkit.wired import Wired
+from connectorkit_s3.credentials import renew
+from connectorkit_s3.reading import Reading, S3Body
+from connectorkit_s3.remedies import status_of
+from connectorkit_s3.settling import settled
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from connectorkit import Operation
+
+__all__ = ["Rewind", "S3Wire", "kind_of"]
+
+_REDIRECTS = {301, 302, 307}
+# S3 makes a bucket that names no place there, and refuses to hear its name.
+_DEFAULT_PLACE = {"LocationConstraint": "us-east-1"}
+_pid = os.getpid
+
+
+class SingleSendSession(AIOHTTPSession):  # type: ignore[misc]
+    """Sends each request once, to where it was addressed."""
+
+    async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
+        return sending_once(await super()._get_session(proxy_url))
+
+
+class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
+    """s3fs's filesystem with its requests put through a pipeline."""
+
+    # fsspec lays its own configuration, by protocol, over the arguments of a class: the
+    # host's would reach the filesystems of its tenants.
+    protocol = "connectorkit-s3"
+    connector_type = "s3"
+    session: Any
+    # s3fs counts attempts, not retries; 0 would raise None.
+    retries = 1
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Another process may write at any time.
+        kwargs.setdefault("use_listings_cache", False)
+        self._part_sizes: dict[str, dict[int, int]] = {}
+        super().__init__(*args, **kwargs)
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        return S3FileSystem._strip_protocol(path)
+
+    def unstrip_protocol(self, name: str) -> str:
+        """Return a path as others write it, by `s3://`."""
+        return f"s3://{self._strip_protocol(name)}"
+
+    # The client
+
+    def _prepare_config_kwargs(self) -> dict[str, Any]:
+        config = super()._prepare_config_kwargs()
+        return {
+            "http_session_cls": SingleSendSession,
+            **config,
+            # One owner of retries: botocore makes one attempt.
+            "retries": {"mode": "standard", "total_max_attempts": 1},
+        }
+
+    async def set_session(self, *args: Any, **kwargs: Any) -> Any:
+        """Connect, or return the client."""
+        if self.session is None:
+            self.session = AioSession(**self.kwargs)
+            self.session.register_component("data_loader", _loader())
+        client = await super().set_session(*args, **kwargs)
+        self._s3creator.connectorkit_pid = _pid()
+        client.meta.events.register_first(
+            "needs-retry.s3", _stay, unique_id="connectorkit-stay"
+        )
+        return client
+
+    _connect = set_session
+
+    async def _let_go(self) -> None:
+        creator, self._s3 = getattr(self, "_s3creator", None), None
+        if creator is None or creator._client is None:
+            return
+        await creator.__aexit__(None, None, None)
+        # s3fs's finalizer holds the creator for as long as the filesystem lives.
+        creator._client = None
+
+    @staticmethod
+    def close_session(loop: asyncio.AbstractEventLoop | None, creator: Any) -> None:
+        """Close a client when the filesystem is collected, unless it is closed."""
+        is_inherited = getattr(creator, "connectorkit_pid", _pid()) != _pid()
+        # A child has no part in its parent's connections, and would wait for a loop
+        # that does not run.
+        if creator._client is not None and not is_inherited:
+            S3FileSystem.close_session(loop, creator)
+
+    # The wire
+
+    async def _call_s3(self, method: str, *more: Any, **kwargs: Any) -> Any:
+        if kwargs.get("CreateBucketConfiguration") == _DEFAULT_PLACE:
+            del kwargs["CreateBucketConfiguration"]
+        with self.at_work():
+            if method == "get_object":
+                return await self._get_object(more, kwargs)
+            return await self._operate(method, more, kwargs)
+
+    async def _get_object(
+        self, more: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
+        reading = Reading(self, more, kwargs)
+        op = self._operation("get_object", kwargs)
+        body = Body(self.pipeline, op, reading.attempt)
+        await body.open()
+        answer = reading.answer
+        answer["Body"] = S3Body(body, answer.get("ContentLength"))
+        self.until_read(answer["Body"])
+        return answer
+
+    async def _operate(
+        self, method: str, more: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        body = kwargs.get("Body")
+        op = self._operation(method, kwargs, _length(body))
+        rewind = Rewind(body)
+        may_be_done = False
+
+        async def attempt(op: Operation) -> Any:
+            nonlocal may_be_done
+            rewind(op)
+            try:
+                return await self.send(method, more, kwargs)
+            except Exception as error:
+                verdict = op.classify(error)
+                may_be_done |= verdict.is_sent and verdict.fault.is_outage
+                raise
+            except asyncio.CancelledError:
+                may_be_done = True
+                raise
+
+        try:
+            answer = await self.pipeline.arun(op, attempt)
+        except Exception as error:
+            if may_be_done:
+                verdict = self.pipeline.scope.classify(error)
+                if (done := await settled(self, method, kwargs, verdict)) is not None:
+                    return done
+            raise
+        finally:
+            if method in {"complete_multipart_upload", "abort_multipart_upload"}:
+                self._part_sizes.pop(kwargs["UploadId"], None)
+        op.bytes = op.size
+        if method == "upload_part":
+            sizes = self._part_sizes.setdefault(kwargs["UploadId"], {})
+            sizes[kwargs["PartNumber"]] = op.size
+        return answer
+
+    def _operation(
+        self, method: str, kwargs: dict[str, Any], size: int = 0
+    ) -> Operation:
+        bucket = str(kwargs.get("Bucket") or "")
+        about = kwargs.get("Key") or kwargs.get("Prefix") or ""
+        return self.pipeline.operation(
+            method,
+            kind_of(method),
+            bucket=bucket,
+            path=f"{bucket}/{about}" if about else bucket,
+            size=size,
+        )
+
+    async def send(
+        self, method: str, more: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Send one request, once; errors are those of s3fs, with botocore's behind."""
+        try:
+            await self.set_session()
+            client = await self.get_s3(kwargs.get("Bucket"))
+            call = getattr(client, method)
+            return await call(**self._get_s3_method_kwargs(call, *more, **kwargs))
+        except Exception as error:
+            if self.pipeline.scope.classify(error).fault is Fault.EXPIRED:
+                await renew(self.session)
+            told = translate_boto_error(error)
+            if told is error:
+                raise
+            refused = status_of(told) == HTTPStatus.PRECONDITION_FAILED
+            # s3fs knows it by an element that MinIO's answer does not have.
+            if refused and kwargs.get("IfNoneMatch") == "*":
+                path = f"{kwargs['Bucket']}/{kwargs['Key']}"
+                raise FileExistsError(path) from error
+            raise told from error
+
+    def uploaded(self, upload_id: str) -> int:
+        """Return how many bytes of an upload have arrived."""
+        return sum(self._part_sizes.get(upload_id, {}).values())
+
+
+class Rewind:
+    """Puts a body back to its beginning for each further attempt."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body if hasattr(body, "read") else None
+        self._start = 0
+        self._can_seek = True
+        if self._body is not None:
+            try:
+                self._start = self._body.tell()
+            except (AttributeError, OSError):
+                self._can_seek = False
+
+    def __call__(self, op: Operation) -> None:
+        """Put it back, before an attempt.
+
+        Raises:
+            NotReplayable: It can be read only once.
+        """
+        if self._body is None or op.origin.attempts <= 1:
+            return
+        if not self._can_seek:
+            raise NotReplayable(
+                f"{op}: its body can be read only once, so it is not tried again: "
+                "pass bytes, or a file that can seek."
+            )
+        self._body.seek(self._start)
+
+
+def kind_of(method: str) -> Kind:
+    """Return what an operation of S3's does, by its name."""
+    verb, _, _ = method.partition("_")
+    if verb == "list":
+        return Kind.LIST
+    if verb in {"delete", "abort"}:
+        return Kind.DELETE
+    return Kind.READ if verb in {"get", "head", "select"} else Kind.WRITE
+
+
+def _length(body: Any) -> int:
+    try:
+        return len(body)
+    except TypeError:
+        return 0
+
+
+@functools.cache
+def _loader() -> Any:
+    """Let all clients share botocore's description of S3.
+
+    Each would read its own: 12 MB and a tenth of a second for each tenant.
+    """
+    return AioSession().get_component("data_loader")
+
+
+def _stay(
+    request_dict: dict[str, Any], response: Any = None, **_kwargs: object
+) -> None:
+    """Keep botocore from following who redirects, but is no S3.
+
+    S3 names the bucket's region when it redirects. Without one, botocore would ask for
+    it by a request that is redirected in turn, a hundred times over.
+    """
+    if response is None or response[0].status_code not in _REDIRECTS:
+        return
+    headers = response[1].get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    if "x-amz-bucket-region" not in headers:
+        request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
