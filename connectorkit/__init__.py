@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from connectorkit.call import (
         Call,
     )
+    from connectorkit.circuits import (
+        CircuitInfo,
+        CircuitState,
+    )
     from connectorkit.clock import (
         Clock,
         SystemClock,
@@ -58,6 +62,7 @@ if TYPE_CHECKING:
     )
     from connectorkit.events import (
         CircuitChanged,
+        ConnectorResolved,
         FilesystemClosed,
         FilesystemOpened,
         OperationRetried,
@@ -112,13 +117,16 @@ __all__ = [
     "CallCancelled",
     "CheckFailed",
     "CircuitChanged",
+    "CircuitInfo",
     "CircuitOpen",
+    "CircuitState",
     "Clock",
     "ConfigError",
     "Connector",
     "ConnectorConfig",
     "ConnectorKit",
     "ConnectorKitError",
+    "ConnectorResolved",
     "ConnectorType",
     "DeadlineExceeded",
     "Endpoint",
@@ -168,6 +176,10 @@ __all__ = [
 
 _HOMES = {
     "call": ("Call",),
+    "circuits": (
+        "CircuitInfo",
+        "CircuitState",
+    ),
     "clock": (
         "Clock",
         "SystemClock",
@@ -183,6 +195,7 @@ _HOMES = {
     ),
     "events": (
         "CircuitChanged",
+        "ConnectorResolved",
         "FilesystemClosed",
         "FilesystemOpened",
         "OperationRetried",

@@ -7,6 +7,7 @@ operation; the flow of its policies waits at its yield for as long as the body i
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -126,26 +127,36 @@ class Body:
 
     async def _piece(self, amount: int) -> bytes | None:
         """Return the next bytes; None if the attempt failed and there is another."""
-        source = self._source
+        handled, failure = sys.exception(), None
+        piece = b""
         try:
             if self._end is not None:
                 amount = min(amount, self._end - self._offset)
-            piece = await self._within(source, amount) if amount else b""
-            if not piece and self._end is not None and self._offset < self._end:
-                missing = self._end - self._offset
-                raise asyncio.IncompleteReadError(b"", missing)  # noqa: TRY301 - it is an error of the attempt
-            self._offset += len(piece)
-            if not piece or self._offset == self._end:
-                if piece:
-                    # The client compares checksums when it meets the end.
-                    await self._within(source, 1)
-                await self._succeeded()
+            if amount:
+                piece = await self._within(amount)
+            end = self._offset + len(piece)
+            if not piece and self._end is not None and end < self._end:
+                raise asyncio.IncompleteReadError(b"", self._end - end)  # noqa: TRY301 - it is an error of the attempt
+            if piece and end == self._end:
+                # The client compares checksums when it meets the end; a piece whose
+                # end is not good did not come.
+                await self._within(1)
         except Exception as error:  # noqa: BLE001 - the flow decides
-            await self._failed(error)
-            return None
+            failure = throwable(error, handled)
+        try:
+            # Not above, where Python would link what comes now to that error.
+            if failure is not None:
+                await self._failed(failure)
+                return None
+        finally:
+            del handled, failure
+        self._offset = end
+        if not piece or end == self._end:
+            await self._succeeded()
         return piece
 
-    async def _within(self, source: Any, amount: int) -> bytes:
+    async def _within(self, amount: int) -> bytes:
+        source: Any = self._source
         return await within(self._effect, lambda _op: source.read(amount))
 
     async def _succeeded(self) -> None:
@@ -159,28 +170,36 @@ class Body:
                 # It is too late to take back what was wrong.
                 self._op.is_repeatable = False
             self._offset = self._delivered
-        await self._advance(self._flow.throw, throwable(error))
+        try:
+            await self._advance(self._flow.throw, error)
+        finally:
+            # An error's traceback holds this frame, which would hold the error.
+            del error
 
     async def _advance(self, step: Callable[[Any], Any], argument: Any) -> None:
         """Drive the flow until an attempt has a body, or the operation has ended."""
-        while True:
-            try:
-                effect = step(argument)
-            except StopIteration:
-                self._finish(None)
-                return
-            step, argument = self._flow.send, None
-            try:
-                if effect.__class__ is Operation:
-                    self._effect = effect
-                    await self._open(effect)
+        handled = sys.exception()
+        try:
+            while True:
+                try:
+                    effect = step(argument)
+                except StopIteration:
+                    self._finish(None)
                     return
-                if effect.__class__ is Sleep:
-                    await self._clock.asleep(effect.seconds)
-                else:
-                    argument = await effect.async_()
-            except Exception as error:  # noqa: BLE001 - the flow decides
-                step, argument = self._flow.throw, throwable(error)
+                step, argument = self._flow.send, None
+                try:
+                    if effect.__class__ is Operation:
+                        self._effect = effect
+                        await self._open(effect)
+                        return
+                    if effect.__class__ is Sleep:
+                        await self._clock.asleep(effect.seconds)
+                    else:
+                        argument = await effect.async_()
+                except Exception as error:  # noqa: BLE001 - the flow decides
+                    step, argument = self._flow.throw, throwable(error, handled)
+        finally:
+            del step, argument, handled
 
     async def _open(self, effect: Operation) -> None:
         answer = await within(effect, lambda op: self._attempt(op, self._offset))

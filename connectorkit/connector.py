@@ -16,11 +16,13 @@ from connectorkit.remedies import network_remedy
 from connectorkit.settings import Settings as _Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+    from datetime import timedelta
 
     from fsspec import AbstractFileSystem
     from fsspec.asyn import AsyncFileSystem
 
+    from connectorkit.cleanup import CleanupReport
     from connectorkit.config import ConnectorConfig, KitConfig
     from connectorkit.faults import Verdict
     from connectorkit.kit import ConnectorKit
@@ -83,6 +85,7 @@ class ConnectorType(ABC, Generic[S]):
         requires: What `pip install` brings the client library, if it is an extra.
         reads_host: Whether it opens this machine's own files; then settings that a
             tenant passes are refused.
+        has_buckets: Whether the first segment of a path is a bucket.
         Settings: The model of the type's settings.
     """
 
@@ -91,6 +94,7 @@ class ConnectorType(ABC, Generic[S]):
     aliases: ClassVar[tuple[str, ...]] = ()
     requires: ClassVar[str | None] = None
     reads_host: ClassVar[bool] = False
+    has_buckets: ClassVar[bool] = False
     Settings: ClassVar[type[_Settings]] = _Settings
 
     @abstractmethod
@@ -123,6 +127,33 @@ class ConnectorType(ABC, Generic[S]):
         A type whose storage has words of its own reads those first.
         """
         return classify(error)
+
+    def files_under(
+        self, fs: AbstractFileSystem, folder: str
+    ) -> Iterator[Iterable[ObjectInfo]]:
+        """Yield the files below a folder, a page at a time.
+
+        A type whose storage lists by pages yields those, so that no listing has to
+        fit into memory.
+        """
+        for _, _, files in fs.walk(folder, detail=True, on_error="raise"):
+            yield map(ObjectInfo.from_info, files.values())
+
+    def delete_files(self, fs: AbstractFileSystem, paths: list[str]) -> dict[str, str]:
+        """Delete files; a type whose storage deletes many at once does so.
+
+        Returns:
+            What went wrong, by path.
+        """
+        failed = {}
+        for path in paths:
+            try:
+                fs.rm_file(path)
+            except FileNotFoundError:
+                continue
+            except Exception as error:  # noqa: BLE001 - the others go all the same
+                failed[path] = f"{type(error).__name__}: {error}"
+        return failed
 
 
 class SystemAdapter(ABC):
@@ -281,6 +312,35 @@ class Connector:
     def failed(self, remedy: str) -> CheckFailed:
         """Return the error that says how to mend this connector."""
         return CheckFailed(f"Connector {self.id!r}: {remedy}.", remedy)
+
+    def cleanup(
+        self,
+        prefix: str,
+        *,
+        older_than: timedelta | float | None = None,
+        dry_run: bool = False,
+        told: Callable[[CleanupReport], None] = lambda _report: None,
+    ) -> CleanupReport:
+        """Delete the files below a folder, or those that are old; best effort.
+
+        The listing is streamed and deleted by batches, and never beyond the folder:
+        `runs/1` does not reach `runs/10`. No circuit stops deletes, and whatever fails
+        is reported, not raised.
+
+        Args:
+            prefix: The folder; on S3 and GCS one in a bucket.
+            older_than: Delete what was last written longer ago than this, or than so
+                many seconds, by the storage's times and this machine's clock. What
+                has no time is kept.
+            dry_run: Only report what would go.
+            told: Told of the report as it grows.
+
+        Raises:
+            ValueError: The prefix is empty or no plain path, or the age is negative.
+        """
+        from connectorkit.cleanup import cleanup
+
+        return cleanup(self, prefix, older_than=older_than, dry_run=dry_run, told=told)
 
     def stat(self, path: str) -> ObjectInfo:
         """Look one object or folder up.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "CircuitChanged",
+    "ConnectorResolved",
     "FilesystemClosed",
     "FilesystemOpened",
     "OperationRetried",
@@ -28,6 +29,21 @@ class PluginLoaded:
     plugin: str
     seconds: float
     failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorResolved:
+    """A connector ID was resolved, and the answer was not at hand.
+
+    Attributes:
+        connector_id: The ID.
+        type: The connector type's ID.
+        by: "adapter", "configuration", "lookup" or "settings".
+    """
+
+    connector_id: str
+    type: str
+    by: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,12 +110,21 @@ _NAMED: Final[dict[str, Verdict]] = {
         Verdict(Fault.TIMEOUT, is_sent=False),
     ),
     **dict.fromkeys(
-        ("ReadTimeout", "ReadTimeoutError", "SocketTimeoutError"),
+        ("ReadTimeout", "ReadTimeoutError", "ServerTimeoutError"),
         Verdict(Fault.TIMEOUT),
     ),
     **dict.fromkeys(
-        ("ClientConnectorDNSError", "ClientConnectorError", "NameResolutionError"),
+        (
+            "ClientConnectorDNSError",
+            "ClientConnectorError",
+            "ConnectionRefusedError",
+            "NameResolutionError",
+        ),
         Verdict(Fault.TRANSIENT, is_sent=False),
+    ),
+    **dict.fromkeys(
+        ("ClientConnectorCertificateError", "SSLCertVerificationError"),
+        Verdict(Fault.PERMANENT, is_sent=False),
     ),
     **dict.fromkeys(_HANGUPS, Verdict(Fault.TRANSIENT, is_hangup=True)),
     **dict.fromkeys(
@@ -150,6 +159,9 @@ def classify(error: BaseException) -> Verdict:
         verdict = _of(link)
         if verdict is None:
             continue
+        if found is None and not verdict.fault.is_outage:
+            # What was answered is no matter of what went wrong before.
+            return verdict
         if not verdict.is_sent or verdict.is_hangup:
             # The particular lies deeper than the general, and says more.
             return verdict
@@ -157,7 +169,7 @@ def classify(error: BaseException) -> Verdict:
     return found or _UNKNOWN
 
 
-def _of(error: BaseException) -> Verdict | None:  # noqa: PLR0911 - a table, a line each
+def _of(error: BaseException) -> Verdict | None:  # noqa: C901, PLR0911, PLR0912 - a table
     match error:
         case Refused():
             return Verdict(Fault.LOCAL, error.reason, is_sent=False)

@@ -10,37 +10,28 @@ from typing import TYPE_CHECKING, Any, Self
 
 from connectorkit import config as configuration
 from connectorkit import landing
+from connectorkit.circuits import Circuits
 from connectorkit.clock import SYSTEM_CLOCK
 from connectorkit.connector import Connector, ConnectorType
 from connectorkit.errors import (
-    ConnectorKitError,
     KitClosed,
-    MissingExtra,
-    PluginFailed,
 )
-from connectorkit.events import FilesystemClosed, FilesystemOpened
+from connectorkit.events import ConnectorResolved, FilesystemClosed, FilesystemOpened
 from connectorkit.explain import Explanation, redacted
-from connectorkit.filesystem import Releasable
-from connectorkit.fork import importing
 from connectorkit.identity import identity
-from connectorkit.pipeline import Pipeline, is_filesystem, wrap
-from connectorkit.plugin import one_line
+from connectorkit.opener import Opener
 from connectorkit.pool import Opened, Pool
 from connectorkit.registry import Registry
 from connectorkit.resolver import Plan, Resolver
-from connectorkit.scope import SHARED, Memory, Scope
-from connectorkit.wired import Wired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from fsspec import AbstractFileSystem
     from fsspec.asyn import AsyncFileSystem
 
     from connectorkit.clock import Clock
     from connectorkit.pipeline import Policy
     from connectorkit.plugin import PluginInfo
-    from connectorkit.settings import Settings
 
 __all__ = ["ConnectorKit"]
 
@@ -69,6 +60,7 @@ class ConnectorKit:
     Attributes:
         config: The configuration.
         registry: The plugins.
+        circuits: What breakers know of each storage, to read and to switch by hand.
         is_closed: Whether it was closed.
 
     Raises:
@@ -86,14 +78,12 @@ class ConnectorKit:
         self.config = self._source.config
         self.registry = Registry(self.config.plugins, os.environ)
         self._clock = clock
-        self._random = random
-        # Who brings a clock brings a time of their own, and memories by it.
-        self._memory = SHARED if clock is SYSTEM_CLOCK else Memory()
+        self._opener = Opener(clock, random, self.registry.emit)
         self._pool = self._new_pool()
         self._own_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
-        self._imported: set[ConnectorType[Any]] = set()
         self._hot: dict[str, Connector] = {}
         self._resolver = Resolver(self._source, self.registry)
+        self.circuits = Circuits(self)
         self.is_closed = False
         if self._portable_name is not None:
             landing.KITS.add(self._portable_name, self)
@@ -140,6 +130,8 @@ class ConnectorKit:
         connector = self._connector(connector_id, plan, pool=pool)
         # Opening now tells of a missing client library here, not in the first read.
         self._filesystem(connector)
+        told = ConnectorResolved(connector_id, connector.type, plan.claim.by)
+        self.registry.emit(told)
         if plan.claim.is_lasting and pool and len(self._hot) < _MOST_HOT:
             connector = self._hot.setdefault(connector_id, connector)
             if self.is_closed:
@@ -191,7 +183,13 @@ class ConnectorKit:
 
             wrapper = AsyncFileSystemWrapper(sync.outer, asynchronous=True)
             return Opened(
-                connector.id, connector.type, wrapper, wrapper, sync.pipeline, loop
+                connector.id,
+                connector.type,
+                wrapper,
+                wrapper,
+                wrapper,
+                sync.pipeline,
+                loop,
             )
 
         return connector._pool.get((connector._key, loop), opener).outer
@@ -199,77 +197,9 @@ class ConnectorKit:
     def _open(
         self, connector: Connector, loop: asyncio.AbstractEventLoop | None = None
     ) -> Opened:
-        teaches = connector._teaches
         # fsspec's own cache would hold users' filesystems, and secrets, for ever.
         is_cached = connector.is_shared and connector._pool is self._pool
-        options: dict[str, Any] = {"skip_instance_cache": not is_cached}
-        if loop is not None:
-            options = {"skip_instance_cache": True, "asynchronous": True, "loop": loop}
-        try:
-            inner = self._import_and_open(teaches, connector._settings, options)
-        except ModuleNotFoundError as error:
-            if teaches.requires is None:
-                raise
-            raise MissingExtra(
-                f"Connector {connector.id!r} ({teaches.id}) needs {error.name}: "
-                f"pip install '{teaches.requires}'."
-            ) from error
-        except Exception as error:
-            # A damaged key, say: the sentence of `check` is the one that helps.
-            if (remedy := connector.remedy(error)) is not None:
-                raise connector.failed(remedy) from error
-            if isinstance(error, ConnectorKitError | OSError | ValueError):
-                raise
-            raise PluginFailed(
-                f"Connector {connector.id!r} ({teaches.id}) cannot be opened: "
-                f"{one_line(error)}."
-            ) from error
-        if not is_filesystem(inner):
-            raise PluginFailed(
-                f"Connector type {teaches.id!r} opened {inner!r:.80}, which is no "
-                "fsspec filesystem."
-            )
-        pipeline = self._pipeline(connector)
-        guarded = self._guarded(inner, pipeline)
-        if isinstance(inner, Releasable):
-            inner.connector = connector
-        outer = wrap(guarded, connector._policies, connector)
-        return Opened(connector.id, connector.type, outer, inner, pipeline, loop)
-
-    def _pipeline(self, connector: Connector) -> Pipeline:
-        scope = Scope(
-            connector.id,
-            connector.type,
-            connector._key[0],
-            is_adhoc=connector._key[-1],
-            clock=self._clock,
-            random=self._random,
-            classify=connector._teaches.classify,
-            emit=self.registry.emit,
-            memory=self._memory,
-        )
-        return Pipeline(connector._policies, scope)
-
-    def _guarded(self, inner: AbstractFileSystem, pipeline: Pipeline) -> Any:
-        """Put the operations of a filesystem through a pipeline."""
-        if isinstance(inner, Wired):
-            inner.pipeline = pipeline
-        elif not pipeline.is_bare:
-            from connectorkit.guarded import GuardedFileSystem
-
-            return GuardedFileSystem(inner, pipeline)
-        return inner
-
-    def _import_and_open(
-        self, teaches: ConnectorType[Any], settings: Settings, options: dict[str, Any]
-    ) -> AbstractFileSystem:
-        if teaches in self._imported:
-            return teaches.open(settings, **options)
-        # The first opening imports the client.
-        with importing():
-            fs = teaches.open(settings, **options)
-        self._imported.add(teaches)
-        return fs
+        return self._opener.open(connector, is_cached=is_cached, loop=loop)
 
     def _new_pool(self) -> Pool:
         return Pool(

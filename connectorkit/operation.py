@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from connectorkit.errors import AttemptTimedOut
+from connectorkit.errors import AttemptTimedOut, Refused
+from connectorkit.faults import classify as refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -117,6 +118,7 @@ class Operation:
         """
         limited = copy(self)
         limited._origin = self.origin
+        limited.known = None
         limited.tighten(self.now() + seconds, late, slowest)
         return limited
 
@@ -157,7 +159,9 @@ class Operation:
         origin = self.origin
         if origin._verdict is not None and origin._verdict[0] is error:
             return origin._verdict[1]
-        verdict = self.scope.classify(error)
+        # What a service said before has no part in a refusal.
+        is_refused = isinstance(error, Refused)
+        verdict = refusal(error) if is_refused else self.scope.classify(error)
         origin._verdict = error, verdict
         return verdict
 

@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import logging
 import math
+import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -188,7 +189,7 @@ class Pipeline:
     """
 
     def __init__(self, policies: Iterable[Policy], scope: Scope) -> None:
-        policies = tuple(policies)
+        self._all = policies = tuple(policies)
         self.policies = tuple(p for p in policies if _has_flow(p))
         self.scope = scope
         self._observers = [p for p in policies if type(p).ended is not Policy.ended]
@@ -198,6 +199,16 @@ class Pipeline:
     def is_bare(self) -> bool:
         """Whether no policy has to do with operations."""
         return not self.policies and not self._observers
+
+    def is_like(self, other: Pipeline) -> bool:
+        """Tell whether another one does the same, by the same memories."""
+        mine, theirs = self.scope, other.scope
+        return (
+            [(p.name, p.identity) for p in self._all]
+            == [(p.name, p.identity) for p in other._all]
+            and mine.identity == theirs.identity
+            and mine.memory is theirs.memory
+        )
 
     def operation(self, name: str, kind: Kind, **facts: Any) -> Operation:
         """Return an operation, a part of the call under way if there is one.
@@ -224,7 +235,7 @@ class Pipeline:
                 try:
                     return attempt(op)
                 except Exception as raised:  # noqa: BLE001 - the flow decides
-                    op.known = throwable(raised)
+                    op.known = raised
             return self._run(op, attempt)
         except BaseException as raised:
             error = raised
@@ -239,7 +250,10 @@ class Pipeline:
         clock = self.scope.clock
         step: Callable[[Any], Any] = flow.send
         argument: Any = None
+        handled = sys.exception()
         try:
+            if op.known is not None:
+                op.known = throwable(op.known, handled)
             while True:
                 effect = step(argument)
                 step, argument = flow.send, None
@@ -251,7 +265,7 @@ class Pipeline:
                     else:
                         argument = effect.sync()
                 except Exception as error:  # noqa: BLE001 - the flow decides
-                    step, argument = flow.throw, throwable(error)
+                    step, argument = flow.throw, throwable(error, handled)
         except StopIteration as stop:
             value: T = stop.value
             return value
@@ -259,7 +273,8 @@ class Pipeline:
             raise stopped.error from None
         finally:
             flow.close()
-            del flow, step, argument
+            op.known = None
+            del flow, step, argument, handled
 
     async def arun(
         self, op: Operation, attempt: Callable[[Operation], Awaitable[T]]
@@ -276,7 +291,7 @@ class Pipeline:
                 try:
                     return await within(op, attempt)
                 except Exception as raised:  # noqa: BLE001 - the flow decides
-                    op.known = throwable(raised)
+                    op.known = raised
             return await self._arun(op, attempt)
         except BaseException as raised:
             error = raised
@@ -293,7 +308,10 @@ class Pipeline:
         clock = self.scope.clock
         step: Callable[[Any], Any] = flow.send
         argument: Any = None
+        handled = sys.exception()
         try:
+            if op.known is not None:
+                op.known = throwable(op.known, handled)
             while True:
                 effect = step(argument)
                 step, argument = flow.send, None
@@ -305,7 +323,7 @@ class Pipeline:
                     else:
                         argument = await effect.async_()
                 except Exception as error:  # noqa: BLE001 - the flow decides
-                    step, argument = flow.throw, throwable(error)
+                    step, argument = flow.throw, throwable(error, handled)
         except StopIteration as stop:
             value: T = stop.value
             return value
@@ -313,13 +331,23 @@ class Pipeline:
             raise stopped.error from None
         finally:
             flow.close()
-            del flow, step, argument
+            op.known = None
+            del flow, step, argument, handled
 
     def _is_plain(self, op: Operation) -> bool:
         """Tell whether no flow has anything to do before the attempt."""
-        for shortcut in self._shortcuts:
-            if not shortcut(op):
-                return False
+        try:
+            for shortcut in self._shortcuts:
+                if not shortcut(op):
+                    return False
+        except ConnectorKitError:
+            raise
+        except Exception as error:
+            failed = next(p for p in self.policies if p.shortcut == shortcut)
+            raise PluginFailed(
+                f"Policy {failed.name!r} failed before the operation was tried: "
+                f"{type(error).__name__}: {error}. {op}."
+            ) from error
         op.attempts = 1
         return True
 
@@ -328,7 +356,7 @@ class Pipeline:
         for policy in self._observers:
             try:
                 policy.ended(op, error)
-            except Exception:
+            except Exception:  # noqa: BLE001 - no outcome is its to change
                 _log.exception("Policy %r failed when %s ended.", policy.name, op)
         op.forget()
 
@@ -341,19 +369,17 @@ class Pipeline:
         try:
             return (yield from self._layer(0, op))
         except Exception:
-            if op.known is not None:
-                # Refused by what changed meanwhile, but the attempt was made.
-                raise op.known from None
-            raise
+            if (known := op.known) is None:
+                raise
+        # Refused by what changed meanwhile, but the attempt was made.
+        try:
+            raise known
+        finally:
+            del known
 
-    def _layer(self, depth: int, op: Operation) -> Flow:
+    def _layer(self, depth: int, op: Operation) -> Flow:  # noqa: C901, PLR0912 - one loop
         if depth == len(self.policies):
-            origin = op.origin
-            if (known := origin.known) is not None:
-                origin.known = None
-                raise known
-            origin.attempts += 1
-            return (yield op)
+            return (yield from _attempt(op))
         policy = self.policies[depth]
         flow = policy.around(op)
         step: Callable[[Any], Any] = flow.send
@@ -365,9 +391,11 @@ class Pipeline:
                     effect = step(argument)
                 except StopIteration:
                     break
-                except Exception as raised:  # noqa: BLE001 - judged
-                    if raised is not error:
-                        self._judge(policy, op, raised, error, is_tried=is_tried)
+                except Exception as raised:
+                    if raised is not error and self._is_meant(
+                        policy, op, raised, error, is_tried=is_tried
+                    ):
+                        raise
                     break
                 try:
                     if effect.__class__ is Operation:
@@ -396,7 +424,7 @@ class Pipeline:
             # An error's traceback holds this frame, which would hold the error.
             del flow, step, argument, error
 
-    def _judge(
+    def _is_meant(
         self,
         policy: Policy,
         op: Operation,
@@ -404,12 +432,16 @@ class Pipeline:
         error: Exception | None,
         *,
         is_tried: bool,
-    ) -> None:
-        """Raise what a policy raised on purpose; keep the outcome from its mistakes."""
+    ) -> bool:
+        """Tell what a policy raised on purpose from its mistakes.
+
+        Raises:
+            PluginFailed: It is a mistake, and the operation has no outcome yet.
+        """
         if isinstance(raised, ConnectorKitError | Stopped):
-            raise raised
+            return True
         if error is not None and raised.__cause__ is error:
-            raise raised
+            return True
         if not is_tried:
             raise PluginFailed(
                 f"Policy {policy.name!r} failed before the operation was tried: "
@@ -421,6 +453,7 @@ class Pipeline:
             op,
             exc_info=raised,
         )
+        return False
 
 
 async def within(op: Operation, attempt: Callable[[Operation], Awaitable[T]]) -> T:
@@ -449,8 +482,39 @@ class Stopped(Exception):
         self.error = error
 
 
-def throwable(error: Exception) -> Exception:
-    return Stopped(error) if isinstance(error, StopIteration) else error
+def throwable(error: Exception, handled: BaseException | None) -> Exception:
+    """Return an attempt's error as flows can be told of it.
+
+    A caller that makes an operation inside an `except` is handling an error that has
+    nothing to do with it. Python puts that one behind each error that is raised
+    meanwhile, in place of what was there.
+    """
+    if isinstance(error, StopIteration):
+        return Stopped(error)
+    if handled is not None:
+        link: BaseException = error
+        while (behind := link.__context__) is not None and behind is not handled:
+            link = behind
+        link.__context__ = None
+        if error.__cause__ is None and not error.__suppress_context__:
+            error.__cause__ = error.__context__
+    return error
+
+
+def _attempt(op: Operation) -> Flow:
+    """Have an attempt made, unless the first one was, before any flow was started."""
+    origin = op.origin
+    if (known := origin.known) is not None:
+        origin.known = None
+        try:
+            raise known
+        finally:
+            # An error's traceback holds this frame, which would hold the error.
+            del known
+    if op.left() <= 0:
+        raise op.overrun()
+    origin.attempts += 1
+    return (yield op)
 
 
 def _has_flow(policy: Policy) -> bool:
@@ -467,6 +531,8 @@ def _has_flow(policy: Policy) -> bool:
 
 def _awake(sleep: Sleep, op: Operation) -> Sleep:
     """Let nobody sleep past the end of the operation's time."""
+    if not sleep.seconds >= 0:
+        raise ValueError(f"its flow sleeps for {sleep.seconds!r} seconds")
     if sleep.seconds > op.left():
         raise op.overrun()
     return sleep
@@ -475,5 +541,5 @@ def _awake(sleep: Sleep, op: Operation) -> Sleep:
 def _close(flow: Flow, policy: Policy) -> None:
     try:
         flow.close()
-    except Exception:
+    except Exception:  # noqa: BLE001 - no outcome is its to change
         _log.exception("Policy %r failed when its flow was closed.", policy.name)

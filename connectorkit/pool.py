@@ -28,11 +28,24 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Opened:
-    """A filesystem as a host gets it, and the one beneath that holds connections."""
+    """A filesystem as a host gets it, and what is beneath.
+
+    Attributes:
+        id: The ID that it was first asked for by.
+        type: The connector type's ID.
+        outer: What the host gets.
+        guarded: What filesystem policies wrap: its operations go through a pipeline.
+        inner: What the connector type opened; it holds the connections.
+        pipeline: The connector's policies.
+        loop: The host's loop that it belongs to; None for fsspec's own.
+        used: When it was last asked for.
+        seen: How many operations it had done when that was last asked.
+    """
 
     id: str
     type: str
     outer: AbstractFileSystem
+    guarded: AbstractFileSystem
     inner: AbstractFileSystem
     pipeline: Pipeline
     loop: asyncio.AbstractEventLoop | None = None

@@ -67,6 +67,15 @@ class Claim:
     is_lasting: bool = False
     is_shared: bool = False
 
+    @property
+    def by(self) -> str:
+        """What it is, in one word."""
+        if self.is_shared:
+            return "adapter"
+        if self.is_adhoc:
+            return "settings"
+        return "configuration" if self.is_lasting else "lookup"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -86,6 +86,7 @@ class Scope:
         random: A number from 0 to 1, for jitter.
         classify: Says what an error means.
         emit: Tells hooks of an event.
+        memory: What policies remember of each identity.
     """
 
     def __init__(  # noqa: PLR0913 - each is a seam
@@ -109,7 +110,7 @@ class Scope:
         self.random = random
         self.classify = classify
         self.emit = emit
-        self._memory = memory
+        self.memory = memory
         self._known: dict[Policy, Any] = {}
         renew_in_child(self)
 
@@ -126,7 +127,7 @@ class Scope:
             known: T = self._known[policy]
         except KeyError:
             key = (self.identity, policy.name, policy.identity)
-            known = self._known[policy] = self._memory.of(key, make)
+            known = self._known[policy] = self.memory.of(key, make)
         return known
 
     def __repr__(self) -> str:

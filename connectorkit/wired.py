@@ -74,6 +74,10 @@ class Wired(Releasable):
     def pipeline(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
+    def may_serve(self, pipeline: Pipeline) -> bool:
+        """Tell whether `pipeline` may take the place of what it has."""
+        return self._pipeline is None or self._pipeline.is_like(pipeline)
+
     def walk(self, path: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """Yield each folder below `path`, with the folders and files in it."""
         steps = self._walk(path, *args, **kwargs)

@@ -75,7 +75,7 @@ class Retry(Policy):
         """Run the operation until it succeeds or must not be tried again."""
         budget = op.scope.remembered(self, self._budget)
         if self not in op.kept:
-            budget.deposit(op.started)
+            budget.deposit(op.scope.clock())
         attempt = 1
         while True:
             try:
@@ -172,7 +172,7 @@ class Budget:
         self._ratio = ratio
         self._burst = burst
         self._length = window / _SLICES
-        self._slices: deque[Slice] = deque([Slice(-math.inf)])
+        self._slices: deque[Slice] = deque([Slice(-math.inf, -math.inf)])
         self._lock = threading.Lock()
 
     def deposit(self, now: float) -> None:
@@ -188,7 +188,10 @@ class Budget:
         """Count a retry, if there is one left."""
         newest = self._renew(now)
         with self._lock:
-            operations = sum(each.operations for each in self._slices)
+            # The oldest slice may have begun before the window: its retries count, and
+            # its operations do not.
+            begins = now - _SLICES * self._length
+            operations = sum(e.operations for e in self._slices if e.began > begins)
             retries = sum(each.retries for each in self._slices)
             if retries + 1 > self._ratio * operations + self._burst:
                 return False
@@ -199,7 +202,7 @@ class Budget:
         with self._lock:
             slices = self._slices
             if now >= slices[-1].end:
-                slices.append(Slice(now + self._length))
+                slices.append(Slice(now, now + self._length))
                 # A slice more than the window: its beginning lies within one.
                 while slices[0].end <= now - _SLICES * self._length:
                     slices.popleft()
@@ -207,11 +210,12 @@ class Budget:
 
 
 class Slice:
-    """What was counted in a slice of time, until its end."""
+    """What was counted in a slice of time."""
 
-    __slots__ = ("end", "operations", "retries")
+    __slots__ = ("began", "end", "operations", "retries")
 
-    def __init__(self, end: float) -> None:
+    def __init__(self, began: float, end: float) -> None:
+        self.began = began
         self.end = end
         self.operations = 0
         self.retries = 0

@@ -22,6 +22,7 @@ from pathlib import Path
 import click
 
 from connectorkit.cli import files, look
+from connectorkit.cli.cleaning import cleanup
 from connectorkit.cli.common import common, with_session
 from connectorkit.cli.exits import MEANINGS
 from connectorkit.cli.group import CommandLine
@@ -73,6 +74,7 @@ for command in (
     files.cat,
     files.cp,
     files.rm,
+    cleanup,
 ):
     main.add_command(command)
 

@@ -8,8 +8,10 @@ from typing import Final
 import click
 
 from connectorkit.errors import (
+    AttemptTimedOut,
     CheckFailed,
     ConfigError,
+    DeadlineExceeded,
     InvalidConnectorID,
     InvalidSettings,
     MissingExtra,
@@ -75,7 +77,10 @@ _CODES: Final[tuple[tuple[tuple[type[BaseException], ...], int], ...]] = (
     ((ConfigError, InvalidSettings, MissingExtra, PluginError, UnknownPolicy), CONFIG),
     ((FileNotFoundError,), NOT_FOUND),
     ((PermissionError,), DENIED),
-    ((TimeoutError, ConnectionError), TRY_AGAIN),
+    (
+        (TimeoutError, ConnectionError, AttemptTimedOut, DeadlineExceeded),
+        TRY_AGAIN,
+    ),
 )
 # What s3fs makes of 503 and 500, and how sockets say that the way there is broken.
 _PASSING: Final = {

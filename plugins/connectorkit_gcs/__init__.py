@@ -147,6 +147,7 @@ class GCS(ConnectorType[GCSSettings]):
         "google_cloud_storage|109bbe7b-8861-45eb-8841-7244e833d97b",
     )
     requires = "connectorkit[gcs]"
+    has_buckets = True
     Settings = GCSSettings
 
     def open(self, settings: GCSSettings, **options: Any) -> AbstractFileSystem:

@@ -18,11 +18,11 @@ from connectorkit import (
 from connectorkit.settings import refused_endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from fsspec import AbstractFileSystem
 
-    from connectorkit import Verdict
+    from connectorkit import ObjectInfo, Verdict
 
 __all__ = ["S3", "S3Settings"]
 
@@ -104,6 +104,7 @@ class S3(ConnectorType[S3Settings]):
     id = "s3"
     title = "Amazon S3"
     requires = "connectorkit[s3]"
+    has_buckets = True
     Settings = S3Settings
 
     def open(self, settings: S3Settings, **options: Any) -> AbstractFileSystem:
@@ -172,6 +173,20 @@ class S3(ConnectorType[S3Settings]):
         from connectorkit_s3.faults import classify
 
         return classify(error)
+
+    def files_under(
+        self, fs: AbstractFileSystem, folder: str
+    ) -> Iterator[Iterable[ObjectInfo]]:
+        """Yield the keys below a folder, a page of a listing at a time."""
+        from connectorkit_s3.folders import pages
+
+        return pages(fs, folder)
+
+    def delete_files(self, fs: AbstractFileSystem, paths: list[str]) -> dict[str, str]:
+        """Delete up to a thousand keys by one request."""
+        from connectorkit_s3.folders import delete
+
+        return delete(fs, paths)
 
     def remedy(
         self, error: BaseException, path: str, settings: S3Settings

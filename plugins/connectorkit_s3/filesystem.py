@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+from fsspec.asyn import sync_wrapper
 from fsspec.utils import is_exception
 
 from connectorkit_s3.file import ConnectorS3File
@@ -69,15 +70,15 @@ class ConnectorS3FileSystem(S3Transfers):
             self.invalidate_cache(self._parent(path))
         keys = [self.split_path(path)[1] for path in pathlist]
         [bucket] = buckets
-        failed = await self.delete_keys(bucket, keys, **options)
+        failed = await self._delete_keys(bucket, keys, **options)
         if failed:
             raise _not_deleted(bucket, failed)
         return [f"{bucket}/{key}" for key in keys]
 
-    async def delete_keys(
+    async def _delete_keys(
         self, bucket: str, keys: list[str], **options: Any
     ) -> dict[str, dict[str, str]]:
-        """Delete up to a thousand keys; what could not be is tried key by key.
+        """Delete up to a thousand keys.
 
         Returns:
             What the service said of each key that is still there: Code and Message.
@@ -87,6 +88,8 @@ class ConnectorS3FileSystem(S3Transfers):
             "delete_objects", options, Bucket=bucket, Delete=what
         )
         return {each["Key"]: each for each in answer.get("Errors", [])}
+
+    delete_keys = sync_wrapper(_delete_keys)
 
     async def _rm_file(self, path: str, **_options: Any) -> None:
         bucket, key, _ = self.split_path(path)

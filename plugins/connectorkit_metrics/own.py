@@ -1,0 +1,187 @@
+"""The series by connectorkit's own names; to import this takes prometheus_client.
+
+| series | labels | |
+| --- | --- | --- |
+| `connectorkit_operations_total` | connector, type, operation, bucket, outcome | |
+| `connectorkit_operation_duration_seconds` | connector, operation, result | histogram |
+| `connectorkit_operation_attempts` | connector | histogram; its sum is all attempts |
+| `connectorkit_retry_attempts_total` | operation, attempt | attempts from the 2nd on |
+| `connectorkit_retries_total` | reason | why they are made: the service's word |
+| `connectorkit_rejected_total` | policy, reason | what a policy did not let through |
+| `connectorkit_bytes_total` | connector, direction | "read" or "written" |
+| `connectorkit_circuit_state` | type, circuit | 0 closed, 1 half-open, 2 open |
+| `connectorkit_circuits_open` | type, circuit | of how many identities they are open |
+| `connectorkit_circuit_transitions_total` | type, circuit, from, to | |
+| `connectorkit_pace_changes_total` | change | "limited" or "lifted" |
+| `connectorkit_resolves_total` | type, by | those that were not answered at once |
+| `connectorkit_filesystems_opened_total` | type | |
+| `connectorkit_filesystems_closed_total` | type | |
+| `connectorkit_build_info` | version | always 1 |
+
+`connectorkit_metrics.outcomes` explains outcomes and results.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+import connectorkit
+from connectorkit.events import (
+    CircuitChanged,
+    ConnectorResolved,
+    FilesystemClosed,
+    FilesystemOpened,
+    OperationRetried,
+    PaceChanged,
+    RetryRefused,
+)
+from connectorkit.operation import Kind
+from connectorkit_metrics.labels import Bounded
+from connectorkit_metrics.outcomes import OUTCOMES, Rejected
+from connectorkit_metrics.series import Begun, Series, repeated
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from connectorkit_metrics.ledger import Count
+
+__all__ = ["OwnSeries"]
+
+_ATTEMPTS: Final = (1, 2, 3, 5, 8)
+_CIRCUITS: Final = ("upload", "download", "list")
+# Reasons are the words of services, and of policies that others wrote.
+_MOST_REASONS = 30
+
+
+class OwnSeries(Series):
+    """The series of `connectorkit_`."""
+
+    names: ClassVar[str] = "connectorkit"
+
+    def _make(self) -> None:
+        self._operations = self._counter(
+            "connectorkit_operations",
+            "Operations that ended, by how they did.",
+            *("connector", "type", "operation", "bucket", "outcome"),
+        )
+        self._durations = self._histogram(
+            "connectorkit_operation_duration_seconds",
+            "Seconds that operations took, all attempts and waits included; the time "
+            "in which nobody read on aside.",
+            *("connector", "operation", "result"),
+        )
+        self._attempts = self._histogram(
+            "connectorkit_operation_attempts",
+            "Attempts that operations took.",
+            "connector",
+            bounds=_ATTEMPTS,
+        )
+        self._retry_attempts = self._counter(
+            "connectorkit_retry_attempts",
+            "Attempts from the second on, by their number.",
+            *("operation", "attempt"),
+        )
+        self._retries = self._counter(
+            "connectorkit_retries",
+            "Retries that were decided on, by the service's word for what went wrong.",
+            "reason",
+        )
+        self._rejected = self._counter(
+            "connectorkit_rejected",
+            "Operations that a policy ended, and retries that it did not allow.",
+            *("policy", "reason"),
+        )
+        self._bytes = self._counter(
+            "connectorkit_bytes",
+            "Bytes of bodies that were of use.",
+            *("connector", "direction"),
+        )
+        self._state = self._gauge(
+            "connectorkit_circuit_state",
+            "The worst of all identities' circuits: 0 closed, 1 half-open, 2 open.",
+            *("type", "circuit"),
+            mode="livemax",
+        )
+        self._open = self._gauge(
+            "connectorkit_circuits_open",
+            "Circuits that are open, one for each identity and process.",
+            *("type", "circuit"),
+            mode="livesum",
+        )
+        self._transitions = self._counter(
+            "connectorkit_circuit_transitions",
+            "Changes of circuits.",
+            *("type", "circuit", "from", "to"),
+        )
+        self._paces = self._counter(
+            "connectorkit_pace_changes",
+            "Limits that throttles brought about, or that ended.",
+            "change",
+        )
+        self._resolves = self._counter(
+            "connectorkit_resolves",
+            "Connector IDs that were resolved, unless the answer was at hand.",
+            *("type", "by"),
+        )
+        self._opened = self._counter(
+            "connectorkit_filesystems_opened", "Filesystems that were opened.", "type"
+        )
+        self._closed = self._counter(
+            "connectorkit_filesystems_closed", "Filesystems that left the pool.", "type"
+        )
+        self._build = self._gauge(
+            "connectorkit_build_info",
+            "The version that runs.",
+            "version",
+            mode="livemax",
+        )
+        self._reason = Bounded(_MOST_REASONS)
+        self._refusal = Bounded(_MOST_REASONS)
+
+    def _count(self, count: Count) -> None:
+        connector, operation, many = count.connector, count.operation, len(count.seconds)
+        of = self._of
+        of(
+            self._operations,
+            *(connector, count.type, operation, count.bucket, count.outcome),
+        ).inc(many)
+        result = OUTCOMES[count.outcome]
+        of(self._durations, connector, operation, result).add(count.seconds)
+        of(self._attempts, connector).add([count.attempts] * many)
+        for attempt, times in repeated(count):
+            of(self._retry_attempts, operation, attempt).inc(times)
+        if count.bytes:
+            direction = "written" if count.kind is Kind.WRITE else "read"
+            of(self._bytes, connector, direction).inc(count.bytes)
+
+    def _count_event(self, event: object) -> None:  # noqa: C901, PLR0912 - a table
+        of = self._of
+        match event:
+            case OperationRetried():
+                of(self._retries, self._reason(event.reason)).inc()
+            case RetryRefused():
+                of(self._rejected, "retry", self._refusal(event.reason)).inc()
+            case Rejected():
+                policy = self._refusal(event.policy)
+                of(self._rejected, policy, self._refusal(event.reason)).inc()
+            case CircuitChanged():
+                name = event.type, event.circuit
+                of(self._transitions, *name, event.before, event.after).inc()
+                levels = self._shifted(name, event)
+                of(self._state, *name).set(max(levels, default=0))
+                of(self._open, *name).set(levels[2])
+            case PaceChanged():
+                change = "lifted" if event.rate is None else "limited"
+                of(self._paces, change).inc()
+            case ConnectorResolved():
+                of(self._resolves, event.type, event.by).inc()
+            case FilesystemOpened():
+                of(self._opened, event.type).inc()
+                for circuit in _CIRCUITS:
+                    # They are closed until they change, which is told.
+                    of(self._state, event.type, circuit)
+                    of(self._open, event.type, circuit)
+            case FilesystemClosed():
+                of(self._closed, event.type).inc()
+            case Begun():
+                of(self._build, connectorkit.__version__).set(1)
