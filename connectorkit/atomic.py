@@ -30,7 +30,8 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         with path.open("wb") as file:
             yield file
         return
-    beside = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.part")
+    # Most filesystems take names of 255 bytes; a letter has up to four.
+    beside = path.with_name(f".{path.name[:50]}.{secrets.token_hex(6)}.part")
     try:
         with beside.open("xb") as file:
             yield file

@@ -7,6 +7,7 @@ operation; the flow of its policies waits at its yield for as long as the body i
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -64,6 +65,9 @@ class Body:
         closed: Whether it was read to its end, or closed.
     """
 
+    # Whether a read goes on until it has as many bytes as were asked for.
+    _is_filling = False
+
     def __init__(
         self,
         pipeline: Pipeline,
@@ -81,6 +85,7 @@ class Body:
         self._delivered = 0
         self._end: int | None = None
         self._rested = self._clock()
+        self._is_broken = False
         self.closed = False
 
     async def open(self) -> None:
@@ -101,22 +106,29 @@ class Body:
 
         Raises:
             Exception: What the operation ends with.
+            OSError: It has ended with an error before.
         """
+        if self._is_broken:
+            # None at all would be taken for its end.
+            raise OSError(f"{self._op}: its body ended in an error, and has no rest.")
         if self.closed or amount == 0:
             return b""
         self._op.idle += self._clock() - self._rested
-        is_all = amount is None or amount < 0
+        wanted = math.inf if amount is None or amount < 0 else amount
         pieces: list[bytes] = []
         try:
             while not self.closed:
-                piece = await self._piece(_PIECE if is_all else amount or 0)
+                left = wanted - (self._offset - self._delivered)
+                if left <= 0:
+                    break
+                piece = await self._piece(int(min(left, _PIECE)))
                 if piece is None:
                     # Bytes that nobody has seen can be asked for once more.
                     if self._offset == self._delivered:
                         pieces.clear()
                     continue
                 pieces.append(piece)
-                if not is_all:
+                if wanted < math.inf and not self._is_filling:
                     break
         except BaseException as error:
             self._finish(error)
@@ -157,7 +169,16 @@ class Body:
 
     async def _within(self, amount: int) -> bytes:
         source: Any = self._source
-        return await within(self._effect, lambda _op: source.read(amount))
+        data: bytes = await self._limited(self._effect, lambda _op: source.read(amount))
+        return data
+
+    async def _limited(self, op: Operation, attempt: Callable[[Operation], Any]) -> Any:
+        return await within(op, attempt)
+
+    async def _wait(self, effect: Any) -> Any:
+        if effect.__class__ is Sleep:
+            return await self._clock.asleep(effect.seconds)
+        return await effect.async_()
 
     async def _succeeded(self) -> None:
         self._op.bytes = self._offset
@@ -192,17 +213,16 @@ class Body:
                         self._effect = effect
                         await self._open(effect)
                         return
-                    if effect.__class__ is Sleep:
-                        await self._clock.asleep(effect.seconds)
-                    else:
-                        argument = await effect.async_()
+                    argument = await self._wait(effect)
                 except Exception as error:  # noqa: BLE001 - the flow decides
                     step, argument = self._flow.throw, throwable(error, handled)
         finally:
             del step, argument, handled
 
     async def _open(self, effect: Operation) -> None:
-        answer = await within(effect, lambda op: self._attempt(op, self._offset))
+        answer: Answer = await self._limited(
+            effect, lambda op: self._attempt(op, self._offset)
+        )
         self._source = answer.source
         if answer.size is not None:
             end = self._offset + answer.size
@@ -227,6 +247,7 @@ class Body:
         if self.closed:
             return
         self.closed = True
+        self._is_broken = not isinstance(error, GeneratorExit | None)
         self._op.bytes = self._offset
         self._drop()
         self._flow.close()

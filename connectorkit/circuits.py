@@ -110,6 +110,10 @@ C = TypeVar("C", bound=Circuit)
 class CircuitSet(dict[Kind, C]):
     """What a breaker remembers of an identity: its circuits by kind of operation."""
 
+    def all(self) -> list[C]:
+        """Return its circuits; a breaker may be adding some at this moment."""
+        return [*self.values()]
+
 
 class HasCircuits(ABC):
     """A policy that breaks circuits."""
@@ -122,7 +126,7 @@ class HasCircuits(ABC):
 def circuits_in(memory: Memory) -> list[CircuitInfo]:
     """Say what is known of all circuits in a memory, in order of their names."""
     found = [each for _, each in memory.items() if isinstance(each, CircuitSet)]
-    return _infos(circuit for each in found for circuit in each.values())
+    return _infos(circuit for each in found for circuit in each.all())
 
 
 class Circuits:
@@ -217,7 +221,7 @@ class Circuits:
         for its in found:
             its.force(state)
         for each in sets:
-            if any(it.info().state in _FORCED for it in each.values()):
+            if any(it.info().state in _FORCED for it in each.all()):
                 self._pinned[id(each)] = each
             else:
                 self._pinned.pop(id(each), None)
@@ -265,11 +269,11 @@ class Circuits:
 
 
 def _is_of(circuits: CircuitSet[Any], connector_id: str) -> bool:
-    return any(each.connector == connector_id for each in circuits.values())
+    return any(each.connector == connector_id for each in circuits.all())
 
 
 def _named(name: str | None, sets: list[CircuitSet[Any]]) -> list[Circuit]:
-    found = [circuit for each in sets for circuit in each.values()]
+    found = [circuit for each in sets for circuit in each.all()]
     names = sorted({each.name for each in found})
     if name is None or not names:
         return found

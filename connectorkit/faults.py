@@ -15,7 +15,13 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Final
 
-from connectorkit.errors import AttemptTimedOut, ObjectChanged, Refused, WrongAnswer
+from connectorkit.errors import (
+    AttemptTimedOut,
+    NotReplayable,
+    ObjectChanged,
+    Refused,
+    WrongAnswer,
+)
 from connectorkit.remedies import chain
 
 __all__ = ["Fault", "Verdict", "classify", "retry_after"]
@@ -35,7 +41,8 @@ class Fault(StrEnum):
         TRANSIENT: It failed, or the way to it did.
         TIMEOUT: It did not answer in time.
         CORRUPT: Other bytes came than were asked for or sent.
-        LOCAL: A policy did not let the operation through.
+        LOCAL: Nothing was sent: a policy did not let the operation through, or its
+            body cannot be had again.
     """
 
     NOT_FOUND = "not_found"
@@ -147,6 +154,7 @@ _NAMED: Final[dict[str, Verdict]] = {
     **dict.fromkeys(("ChecksumError", "FlexibleChecksumError"), Verdict(Fault.CORRUPT)),
 }
 _UNKNOWN: Final = Verdict(Fault.PERMANENT)
+_UNSENT: Final = Verdict(Fault.LOCAL, "not_replayable", is_sent=False)
 
 
 def classify(error: BaseException) -> Verdict:
@@ -154,6 +162,9 @@ def classify(error: BaseException) -> Verdict:
 
     What no table knows is permanent: to try it again would be a guess.
     """
+    if isinstance(error, NotReplayable):
+        # What lies behind it is the attempt before, which was judged by itself.
+        return _UNSENT
     found = None
     for link in chain(error):
         verdict = _of(link)

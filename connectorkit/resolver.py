@@ -277,7 +277,7 @@ class Resolver:
                 policies.append(self._policy(name, connector_id, tables.get(name, {})))
             except PluginBlocked:
                 continue
-            except MissingExtra as error:
+            except (MissingExtra, PluginFailed) as error:
                 _say_once(f"The policy {name!r} is left out: {error}")
         return tuple(policies)
 

@@ -87,13 +87,41 @@ class Wired(Releasable):
                 return
             yield step
 
-    async def _walk(
-        self, path: str, maxdepth: int | None = None, **kwargs: Any
+    async def _walk(  # noqa: PLR0913, PLR0917 - fsspec's own
+        self,
+        path: str,
+        maxdepth: int | None = None,
+        topdown: bool = True,
+        on_error: Any = None,
+        detail: bool = False,
+        **kwargs: Any,
     ) -> AsyncIterator[Any]:
-        # fsspec takes any refusal for an empty folder.
-        kwargs.setdefault("on_error", _raise_unless_gone)
-        async for step in super()._walk(path, maxdepth=maxdepth, **kwargs):  # type: ignore[misc]
-            yield step
+        """Yield each folder; `on_error` holds for all of them.
+
+        fsspec takes any refusal for an empty folder, and asks `on_error` of the first
+        one alone.
+        """
+        if maxdepth is not None and maxdepth < 1:
+            raise ValueError("maxdepth must be at least 1")
+        on_error = on_error or _raise_unless_gone
+        level = {"maxdepth": 1, "on_error": on_error, "detail": True, **kwargs}
+        left = None if maxdepth is None else maxdepth - 1
+        async for here, folders, files in super()._walk(path, **level):  # type: ignore[misc]
+            below = {name: info["name"].rstrip("/") for name, info in folders.items()}
+            step = (here, folders, files)
+            if not detail:
+                step = (here, list(folders), list(files))
+            if topdown:
+                yield step
+            # Who walks from the top may have removed some.
+            for name in list(step[1]) if left != 0 else ():
+                more = self._walk(
+                    below[name], left, topdown, on_error, detail, **kwargs
+                )
+                async for each in more:
+                    yield each
+            if not topdown:
+                yield step
 
     async def _isdir(self, path: str) -> bool:
         # fsspec takes any refusal for a no.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Retry", "RetrySettings"]
 
 _SLICES = 10
+_NOTE = "connectorkit: "
 
 
 class RetrySettings(PolicySettings):
@@ -81,6 +82,8 @@ class Retry(Policy):
             try:
                 return (yield op)
             except Exception as error:
+                if _was_tried(error):
+                    raise
                 verdict = op.classify(error)
                 why, delay = self._next(op, verdict, attempt, budget)
                 if why:
@@ -99,7 +102,7 @@ class Retry(Policy):
         op.kept[self] = True
         return True
 
-    def _next(
+    def _next(  # noqa: PLR0911 - one reason a line
         self, op: Operation, verdict: Verdict, attempt: int, budget: Budget
     ) -> tuple[str, float]:
         """Say why there is no further attempt, or after how many seconds there is."""
@@ -149,10 +152,15 @@ def _may_pass(verdict: Verdict, attempt: int) -> bool:
     return verdict.fault.is_outage
 
 
+def _was_tried(error: Exception) -> bool:
+    """Tell whether a retry beneath gave it up: of a connector on top of a connector."""
+    return any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ()))
+
+
 def _tell(op: Operation, error: Exception, attempts: int, why: str) -> None:
     plural = "attempt" if attempts == 1 else "attempts"
     error.add_note(
-        f"connectorkit: {attempts} {plural} in {op.now() - op.started:.1f} s. {op}. No "
+        f"{_NOTE}{attempts} {plural} in {op.now() - op.started:.1f} s. {op}. No "
         f"further one: {why}."
     )
 

@@ -14,12 +14,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from connectorkit import KitClosed
+from connectorkit import KitClosed, Pipeline, Scope
 from connectorkit.filesystem import Releasable
 from connectorkit.pool import Opened, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+BARE = Pipeline((), Scope("it", "memory", "it"))
 
 
 class Clock:
@@ -63,7 +65,7 @@ def opener(made: list[Storage] | None = None) -> Callable[[], Opened]:
         fs = Storage()
         if made is not None:
             made.append(fs)
-        return Opened("it", "memory", fs, fs)
+        return Opened("it", "memory", fs, fs, fs, BARE)
 
     return opens
 
@@ -264,7 +266,7 @@ def test_one_that_cannot_be_closed_is_nobody_elses_affair(
             raise OSError("stuck")
 
     pool, made = Pool(8, 600, Clock()), list[Storage]()
-    pool.get("stuck", lambda: Opened("it", "memory", fs := Stuck(), fs))
+    pool.get("stuck", lambda: Opened("it", "memory", fs := Stuck(), fs, fs, BARE))
     pool.get("a", opener(made)).outer.use()
 
     pool.close()

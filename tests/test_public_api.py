@@ -22,6 +22,7 @@ ERRORS = [getattr(errors, name) for name in errors.__all__]
 # By class, what its constructor takes beside the message.
 FURTHER: dict[str, dict[str, Any]] = {
     "CheckFailed": {"remedy": "mend it"},
+    "CircuitOpen": {"circuit": "download", "retry_after": 1.5},
     "InvalidSettings": {"problems": {"key": "is required"}},
 }
 

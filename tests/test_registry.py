@@ -235,12 +235,13 @@ def test_policys_namesake_is_loaded_alone(site: Site) -> None:
 
 
 def test_kit_loads_the_namesake_and_the_system_adapter(site: Site) -> None:
-    """To resolve a type with settings loads its plugin and the system adapter."""
+    """To resolve a type loads its plugin, the system adapter and its policies."""
     site.add("acme-crates", crate=teaching("crate"))
-    with ConnectorKit({}) as kit:
-        kit.resolve("memory", {"name": "alone"}, trusted=True)
-        loaded = {each.name for each in kit.plugins() if each.state == "loaded"}
-    assert loaded == {"memory", "system"}
+    for enabled in ([], ["retry"]):
+        with ConnectorKit({"policies": {"enabled": enabled}}) as kit:
+            kit.resolve("memory", {"name": "alone"}, trusted=True)
+            loaded = {each.name for each in kit.plugins() if each.state == "loaded"}
+        assert loaded == {"memory", "system", *enabled}
 
 
 def test_miss_loads_the_rest(site: Site) -> None:

@@ -36,21 +36,21 @@ class Breaker(Policy, HasCircuits):
 
     def circuits(self, scope: Scope) -> CircuitSet[BreakerCircuit]:
         """Return the circuits of an identity."""
-        return scope.remembered(self, lambda: self._new_circuits(scope))
-
-    def _new_circuits(self, scope: Scope) -> CircuitSet[BreakerCircuit]:
-        return CircuitSet(
-            (kind, BreakerCircuit(name, self.settings, scope))
-            for kind, name in _NAMES.items()
-        )
+        circuits: CircuitSet[BreakerCircuit] = scope.remembered(self, CircuitSet)
+        if len(circuits) < len(_NAMES):
+            for kind, name in _NAMES.items():
+                circuits.setdefault(kind, BreakerCircuit(name, self.settings, scope))
+        return circuits
 
     def around(self, op: Operation) -> Flow:
         """Let the operation through, if its circuit does, and judge how it ends."""
         circuit = self.circuits(op.scope).get(op.kind)
         if circuit is None:
             return (yield op)
-        # Of an attempt that was made before any flow was started, and has failed.
-        ticket = op.kept.pop(self, None) if op.origin.known is not None else None
+        ticket = op.kept.pop(self, None)
+        if op.origin.known is None:
+            # No attempt was made yet, so what the shortcut noted is for nothing.
+            ticket = None
         outcome, began = Outcome.NEUTRAL, op.now()
         try:
             if ticket is None:
@@ -69,11 +69,13 @@ class Breaker(Policy, HasCircuits):
 
     def shortcut(self, op: Operation) -> bool:
         """Tell whether the circuit lets all through; note what that is good for."""
-        circuit = self.circuits(op.scope).get(op.kind)
+        circuits: CircuitSet[BreakerCircuit] = op.scope.remembered(self, CircuitSet)
+        circuit = circuits.get(op.kind)
         if circuit is None:
-            return True
+            # The first operation of an identity goes the long way.
+            return op.kind not in _NAMES
         era = circuit.era
-        if not era.is_passing or self.settings.slow_seconds is not None:
+        if not era.is_plain:
             return False
         op.kept[self] = era
         return True

@@ -57,11 +57,13 @@ class Era:
         permits: Those that a half-open circuit has given out, the oldest first.
         successes: How many of them have come back with a success.
         is_passing: Whether all operations are let through.
+        is_plain: Whether, besides, nobody asks how long they take.
     """
 
     __slots__ = (
         "failures",
         "is_passing",
+        "is_plain",
         "permits",
         "state",
         "successes",
@@ -76,6 +78,7 @@ class Era:
         until: float = math.inf,
         failures: int = 0,
         window: Window | None = None,
+        is_timed: bool = False,
     ) -> None:
         self.state = state
         self.until = until
@@ -84,6 +87,7 @@ class Era:
         self.permits: list[Permit] = []
         self.successes = 0
         self.is_passing = state in {CircuitState.CLOSED, CircuitState.FORCED_CLOSED}
+        self.is_plain = self.is_passing and not is_timed
 
 
 class Permit:
@@ -246,7 +250,8 @@ class BreakerCircuit(Circuit):
             window = CountWindow(its.window_calls)
         elif its.window_seconds is not None:
             window = TimeWindow(its.window_seconds)
-        return Era(CircuitState.CLOSED, window=window)
+        is_timed = its.slow_seconds is not None
+        return Era(CircuitState.CLOSED, window=window, is_timed=is_timed)
 
     def _become(self, era: Era) -> Era:
         before, self.era = self.era.state, era

@@ -22,6 +22,8 @@ from connectorkit.settings import refused_endpoint
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+    from connectorkit import Verdict
+
 __all__ = ["GCS", "GCSSettings"]
 
 _GOOGLE = "https://storage.googleapis.com"
@@ -176,6 +178,12 @@ class GCS(ConnectorType[GCSSettings]):
         if token is not None:
             fs.without_client_certificate()
         return fs
+
+    def classify(self, error: BaseException) -> Verdict:
+        """Say what an error means for policies, by Google's statuses and reasons."""
+        from connectorkit_gcs.faults import classify
+
+        return classify(error)
 
     def endpoint(self, settings: GCSSettings) -> str:
         """Say where the storage is."""

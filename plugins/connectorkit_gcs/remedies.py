@@ -169,32 +169,33 @@ _WORDS: Final[Mapping[str, _Pair]] = {
         "this cannot be the name of a bucket",
         "correct it to 3 to 63 small letters, digits, dots, hyphens and underscores",
     ),
-    r"^OSError: Forbidden: [\s\S]*billing account": (
+    r"^\w+: Forbidden: [\s\S]*billing account": (
         "the billing account of the project is closed",
         "open it in Google's console",
     ),
-    r"^OSError: Forbidden: [\s\S]*(has not been used in project|accessNotConfigured)": (
+    r"^\w+: Forbidden: [\s\S]*(has not been used in project|accessNotConfigured)": (
         "the Cloud Storage API is not enabled in the project",
         "enable it in Google's console",
     ),
-    r"^OSError: Forbidden: [\s\S]*([Rr]ate ?[Ll]imit|[Qq]uota)": _BUSY,
-    r"^OSError: Forbidden: [\s\S]*Permission '(?P<permission>[\w.]+)' denied": (
+    r"^\w+: Forbidden: [\s\S]*([Rr]ate ?[Ll]imit|[Qq]uota)": _BUSY,
+    r"^\w+: Forbidden: [\s\S]*Permission '(?P<permission>[\w.]+)' denied": (
         _NOT_ALLOWED
     ),
-    r"^OSError: Forbidden: [\s\S]*not have (?P<permission>[\w.]+) access": _NOT_ALLOWED,
+    r"^\w+: Forbidden: [\s\S]*not have (?P<permission>[\w.]+) access": _NOT_ALLOWED,
     r"^FileNotFoundError: b/(?P<bucket>[^/\s]+)": (
         "the bucket '{bucket}' does not exist",
         "create it, or correct its name or endpoint_url",
     ),
     # Google answers in JSON; a page from anywhere else does not.
-    r"^HttpError: <[\s\S]*, 4\d\d$|^OSError: Forbidden: \S*\s+<": _NOT_GCS,
+    # Nor does it redirect.
+    r"^HttpError: (<[\s\S]*, 4|[\s\S]*, 3)\d\d$|^\w+: Forbidden: \S*\s+<": _NOT_GCS,
     r"^NotGCSError|^JSONDecodeError|^FileNotFoundError: b/?$": _NOT_GCS,
 }
 
 # Statuses for which gcsfs raises something without a number.
 _LOST: Final[Mapping[str, int]] = {
     r"^FileNotFoundError: b\b": 404,
-    r"^OSError: Forbidden: ": 403,
+    r"^\w+: Forbidden: ": 403,
     r"^ProxyError: $": 502,
 }
 

@@ -67,7 +67,8 @@ class Ledger:
     def counts(self) -> Iterator[Count]:
         """Take what is pending, and yield it in groups; for one thread at a time."""
         groups: defaultdict[tuple[Scope, str, str, Kind, str, int], list[float]]
-        groups, sizes = defaultdict(list), defaultdict(int)
+        groups = defaultdict(list)
+        sizes: defaultdict[object, int] = defaultdict(int)
         take = self.pending.popleft
         for _ in range(len(self.pending)):
             scope, name, bucket, kind, outcome, attempts, size, seconds = take()

@@ -23,7 +23,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import connectorkit
 from connectorkit.events import (
@@ -39,8 +39,6 @@ from connectorkit.operation import Kind
 from connectorkit_metrics.labels import Bounded
 from connectorkit_metrics.outcomes import OUTCOMES, Rejected
 from connectorkit_metrics.series import Begun, Series, repeated
-
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from connectorkit_metrics.ledger import Count
@@ -139,22 +137,26 @@ class OwnSeries(Series):
         self._refusal = Bounded(_MOST_REASONS)
 
     def _count(self, count: Count) -> None:
-        connector, operation, many = count.connector, count.operation, len(count.seconds)
+        connector, operation, many = (
+            count.connector,
+            count.operation,
+            len(count.seconds),
+        )
         of = self._of
         of(
             self._operations,
             *(connector, count.type, operation, count.bucket, count.outcome),
         ).inc(many)
         result = OUTCOMES[count.outcome]
-        of(self._durations, connector, operation, result).add(count.seconds)
-        of(self._attempts, connector).add([count.attempts] * many)
+        of(self._durations, connector, operation, result).extend(count.seconds)
+        of(self._attempts, connector).repeat(count.attempts, many)
         for attempt, times in repeated(count):
             of(self._retry_attempts, operation, attempt).inc(times)
         if count.bytes:
             direction = "written" if count.kind is Kind.WRITE else "read"
             of(self._bytes, connector, direction).inc(count.bytes)
 
-    def _count_event(self, event: object) -> None:  # noqa: C901, PLR0912 - a table
+    def _count_event(self, event: object) -> None:  # noqa: C901 - a table
         of = self._of
         match event:
             case OperationRetried():

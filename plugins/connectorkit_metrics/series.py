@@ -5,7 +5,8 @@ To import this takes prometheus_client.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import os
+from bisect import bisect_left, bisect_right
 from collections import Counter as Tally
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from connectorkit_metrics.ledger import Count
     from connectorkit_metrics.settings import MetricsSettings
 
-__all__ = ["SECONDS", "Begun", "Series", "is_multiprocess", "repeated"]
+__all__ = ["SECONDS", "Begun", "Series", "repeated", "shared_directory"]
 
 # From 1 ms, as OpenDAL's: a HEAD in the same room takes 5.
 SECONDS: Final = (
@@ -41,9 +42,12 @@ _MOST_ATTEMPTS = 10
 _MANY = 1024
 
 
-def is_multiprocess() -> bool:
-    """Tell whether other processes export what this one counts."""
-    return bool(values.ValueClass._multiprocess)
+def shared_directory() -> str | None:
+    """Return where processes leave what they count, in multiprocess mode."""
+    # prometheus_client chooses when it is imported; the variable may come later.
+    if not values.ValueClass._multiprocess:
+        return None
+    return os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 
 
 class Begun:
@@ -53,8 +57,16 @@ class Begun:
 class BulkHistogram(Histogram):
     """A histogram that takes many values for the price of a few."""
 
-    def add(self, amounts: list[float]) -> None:
+    def repeat(self, amount: float, times: int) -> None:
+        """Observe an amount so many times."""
+        self._sum.inc(amount * times)
+        self._buckets[bisect_left(self._upper_bounds, amount)].inc(times)
+
+    def extend(self, amounts: list[float]) -> None:
         """Observe each of `amounts`, which it sorts."""
+        if len(amounts) == 1:
+            self.repeat(amounts[0], 1)
+            return
         amounts.sort()
         self._sum.inc(sum(amounts))
         below = 0
@@ -78,11 +90,13 @@ class Series(Collector):
     names: ClassVar[str]
 
     def __init__(self) -> None:
-        self.most = 1 if is_multiprocess() else _MANY
+        self.most = 1 if shared_directory() is not None else _MANY
         self._ledgers: dict[str, Ledger] = {}
         self._heard: deque[object] = deque()
         self._begin()
         renew_in_child(self)
+        if self.most == 1:
+            self.count()
 
     def _begin(self) -> None:
         self._metrics: list[MetricWrapperBase] = []
@@ -96,7 +110,7 @@ class Series(Collector):
         self._heard.clear()
         for ledger in self._ledgers.values():
             ledger.pending.clear()
-        if is_multiprocess():
+        if shared_directory() is not None:
             # prometheus_client begins a file of the child's own.
             self._circuits.clear()
             self._heard.append(Begun())
@@ -128,8 +142,9 @@ class Series(Collector):
                 self._count_all()
             finally:
                 GATE.leave()
-            waiting = [self._heard, *(it.pending for it in [*self._ledgers.values()])]
-            if all(len(each) < self.most for each in waiting):
+            # Whoever came meanwhile may have left it to this thread.
+            waiting = [len(it.pending) for it in [*self._ledgers.values()]]
+            if max([len(self._heard), *waiting]) < self.most:
                 return
 
     def _count_all(self) -> None:

@@ -60,7 +60,7 @@ class SourceSeries(Series):
         if result != "success":
             result = "circuit_open" if count.outcome == "open" else "error"
         self._of(self._operations, operation, bucket, result).inc(len(count.seconds))
-        self._of(self._durations, operation, bucket).add(count.seconds)
+        self._of(self._durations, operation, bucket).extend(count.seconds)
         for attempt, times in repeated(count):
             self._of(self._retry_attempts, operation, attempt).inc(times)
 

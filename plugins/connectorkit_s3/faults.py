@@ -6,9 +6,10 @@ MinIO's server; `HeadObject` answers without a body, so there the status decides
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from connectorkit import Fault, Verdict
+from connectorkit import Fault, NotReplayable, Verdict
 from connectorkit import classify as of_network
 from connectorkit.faults import retry_after
 from connectorkit.remedies import chain
@@ -125,10 +126,13 @@ _REFUSALS: Final = {
 
 def classify(error: BaseException) -> Verdict:
     """Say what an error of S3's client means for policies."""
-    for link in chain(error):
+    # What lies behind a body that is used up was judged by itself.
+    links = () if isinstance(error, NotReplayable) else chain(error)
+    for link in links:
         response = getattr(link, "response", None)
         if isinstance(response, dict) and "Error" in response:
-            return _of_response(response)
+            operation = str(getattr(link, "operation_name", ""))
+            return _of_response(response, operation)
         if type(link).__name__ in _NO_CREDENTIALS:
             return Verdict(Fault.AUTH, type(link).__name__, is_sent=False)
         if type(link).__name__ == "ResponseParserError":
@@ -137,12 +141,16 @@ def classify(error: BaseException) -> Verdict:
     return of_network(error)
 
 
-def _of_response(response: Mapping[str, Any]) -> Verdict:
+def _of_response(response: Mapping[str, Any], operation: str) -> Verdict:
     about = response["Error"]
     code = str(about.get("Code", ""))
     told = response.get("ResponseMetadata", {})
     status = told.get("HTTPStatusCode") or (int(code) if code.isdecimal() else 0)
     fault = _CODES.get(code) or _STATUSES.get(status)
+    if status == HTTPStatus.BAD_REQUEST and operation.startswith("Head"):
+        # The answer to HEAD has no body to say why. A token that has expired is what
+        # can be mended.
+        fault = Fault.EXPIRED
     if fault is None:
         fault = Fault.TRANSIENT if "reduce your request rate" in str(about) else None
         fault = fault or Fault.PERMANENT

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import contextlib
+import logging
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from s3fs.core import S3File, version_id_kw
+from s3fs.core import S3AsyncStreamedFile, S3File, version_id_kw
 
+from connectorkit import ObjectChanged
 from connectorkit.bridge import through
 from connectorkit.call import joined
+from connectorkit_s3.uploading import abandon
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
-__all__ = ["ConnectorS3File"]
+__all__ = ["ConnectorS3AsyncFile", "ConnectorS3File"]
 
+_log = logging.getLogger(__name__)
 # A file that is still open when the interpreter ends would upload its rest on a loop
 # that does not run any more, and wait for it for ever.
 # By number: to hash a file asks the storage about it.
@@ -33,22 +40,38 @@ class ConnectorS3File(S3File):  # type: ignore[misc]
     """An open object: ranges of one version, and no half of a write.
 
     Each read, flush and close is a call. A flush that fails, or an exception that
-    leaves the `with`, aborts: what was there before stays.
+    leaves the `with`, aborts: what was there before stays. So does a file that is left
+    to the garbage collector: nobody said that it is complete.
     """
 
-    buffer: Any
+    buffer: Any = None
     closed: bool
-    mpu: Any
+    loc: int
+    mpu: Any = None
+    # The version that all ranges are of, once it is known.
+    _version_tag: str = ""
+    _is_ready = False
 
-    def took_over(self) -> None:
-        """Begin as this class; s3fs made the file as one of its own."""
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._is_ready = True
+        self._version_tag = self.read_kw.pop("IfMatch", "")
+        if self.fs.local_expiry_check and "r" in self.mode:
+            self._version_tag = self.details.get("ETag", "")
+        if "a" in self.mode and not self.append_block:
+            # s3fs goes by the size that it asked for first; then it read the object.
+            self.loc = (self.offset or 0) + self.buffer.tell()
         if "r" not in self.mode:
             _writers[id(self)] = self
 
     # Reading
 
     def read(self, length: int = -1) -> bytes:
-        """Read at most so many bytes, or all that are left."""
+        """Read at most so many bytes, or all that are left.
+
+        Raises:
+            ObjectChanged: Somebody replaced the object since it was opened.
+        """
         with joined(self.fs.pipeline.scope):
             data: bytes = super().read(length)
             return data
@@ -63,10 +86,28 @@ class ConnectorS3File(S3File):  # type: ignore[misc]
             **version_id_kw(self.version_id),
             **self.read_kw,
         }
-        if self.fs.local_expiry_check and self.details.get("ETag"):
-            asked["IfMatch"] = self.details["ETag"]
-        data: bytes = through(self.fs.loop, self.fs.read_range, asked)
+        if self._version_tag:
+            asked["IfMatch"] = self._version_tag
+        data: bytes
+        data, tag = through(self.fs.loop, self.fs.read_range, asked)
+        # Who opened it with a size did not ask for its version, and a cache may fetch
+        # by several threads.
+        self._version_tag = self._version_tag or tag
+        if tag != self._version_tag:
+            raise ObjectChanged(
+                f"{self.path!r} was replaced while it was read: read it again."
+            )
         return data
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        # s3fs's copy would go on in whatever object there is by then.
+        reopen, (*where, options) = super().__reduce__()
+        options = {**options, **self._versioned()}
+        return _reopened, (reopen, (*where, options), self._version_tag)
+
+    def _versioned(self) -> dict[str, str]:
+        is_named = self.version_id and self.fs.version_aware
+        return {"version_id": self.version_id} if is_named else {}
 
     # Writing
 
@@ -94,8 +135,25 @@ class ConnectorS3File(S3File):  # type: ignore[misc]
                 super().close()
 
     def commit(self) -> None:
-        """Make what was written the object's content."""
-        if "x" not in self.mode or self.tell() or self.buffer is None:
+        """Make what was written the object's content; nothing if it was aborted.
+
+        Raises:
+            OSError: It failed; what was there before stays.
+        """
+        if self.buffer is None:
+            return
+        with joined(self.fs.pipeline.scope):
+            if not self.autocommit and not self.closed:
+                # A transaction ends before its file: the rest of it is not sent yet.
+                super().close()
+            try:
+                self._commit()
+            except BaseException as error:
+                self.abort(error)
+                raise
+
+    def _commit(self) -> None:
+        if "x" not in self.mode or self.tell():
             super().commit()
             return
         # s3fs would touch the object, whether it is there or not.
@@ -107,23 +165,39 @@ class ConnectorS3File(S3File):  # type: ignore[misc]
         self.buffer = None
         self.fs.invalidate_cache(self.path)
 
+    def discard(self) -> None:
+        """Drop what was written, at the end of a transaction that failed."""
+        self.abort()
+
     def abort(self, error: BaseException | None = None) -> None:
         """Drop what was written; what was there before stays.
 
+        Does nothing once it is committed.
+
         Args:
-            error: Why; it is told if parts of the upload could not be removed.
+            error: Why; it gets a note if parts of the upload could not be removed. The
+                log gets it otherwise.
         """
-        if "r" in self.mode or self.closed:
+        if (names := self._dropped()) is None:
             return
+        left = through(self.fs.loop, abandon, self.fs, names)
+        if left and error is not None:
+            error.add_note(left)
+        elif left:
+            _log.warning("%s", left)
+
+    def _dropped(self) -> dict[str, str] | None:
+        """Forget what was written, and return the upload that is to be aborted."""
+        if "r" in self.mode or self.buffer is None:
+            return None
         # Nothing that is called from here on may commit.
         self.closed = True
         self.buffer = None
         upload, self.mpu = self.mpu, None
-        if upload is not None:
-            names = {"Bucket": self.bucket, "Key": self.key}
-            names["UploadId"] = upload["UploadId"]
-            told = error if error is not None else Exception()
-            through(self.fs.loop, self.fs._abandon, names, told)
+        if upload is None:
+            return None
+        names = {"Bucket": self.bucket, "Key": self.key}
+        return {**names, "UploadId": upload["UploadId"]}
 
     def __exit__(
         self,
@@ -134,3 +208,75 @@ class ConnectorS3File(S3File):  # type: ignore[misc]
         if error is not None:
             self.abort(error)
         self.close()
+
+    def __del__(self) -> None:
+        if self.closed or "r" in self.mode:
+            super().__del__()
+            return
+        names = self._dropped()
+        if self._is_ready:
+            _log.warning("%s was never closed: what was written is dropped.", self)
+        if names is not None:
+            # In the thread of whoever happens to collect: nothing here may wait.
+            with contextlib.suppress(RuntimeError):
+                self.fs.loop.call_soon_threadsafe(_begin, abandon, self.fs, names)
+
+
+_abandoning: set[asyncio.Task[Any]] = set()
+
+
+def _begin(function: Callable[..., Any], *args: Any) -> None:
+    # A loop holds its tasks weakly.
+    task = asyncio.get_running_loop().create_task(function(*args))
+    _abandoning.add(task)
+    task.add_done_callback(_abandoning.discard)
+
+
+def _reopened(
+    reopen: Callable[..., ConnectorS3File], where: tuple[Any, ...], tag: str
+) -> ConnectorS3File:
+    file = reopen(*where)
+    file._version_tag = tag
+    return file
+
+
+class ConnectorS3AsyncFile(S3AsyncStreamedFile):  # type: ignore[misc]
+    """An object that is read from its beginning on, on an event loop."""
+
+    closed: bool
+    r: Any
+    loc: int
+
+    def __init__(self, fs: Any, path: str, mode: str) -> None:
+        super().__init__(fs, path, mode)
+        # s3fs leaves this out, and its files count as closed from the beginning.
+        self.closed = False
+
+    async def read(self, length: int = -1) -> bytes:
+        """Read at most so many bytes, or all that are left; none at the end.
+
+        Raises:
+            ObjectChanged: Somebody replaced the object, and the rest of it is gone.
+            ValueError: The file is closed.
+        """
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+        if self.r is None:
+            bucket, key, version = self.fs.split_path(self.path)
+            answer = await self.fs._call_s3(
+                "get_object", Bucket=bucket, Key=key, **version_id_kw(version)
+            )
+            self.size, self.r = answer.get("ContentLength"), answer["Body"]
+        data: bytes = await self.r.read(length)
+        self.loc += len(data)
+        return data
+
+    async def close(self) -> None:
+        """Drop what was not read, with its connection."""
+        self.closed = True
+        if self.r is not None:
+            self.r.close()
+
+    def __del__(self) -> None:
+        # Not fsspec's, which would close it by a coroutine; its body drops itself.
+        self.closed = True

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any, Literal
 
 from fsspec.asyn import sync_wrapper
-from fsspec.utils import is_exception
 
-from connectorkit_s3.file import ConnectorS3File
+from connectorkit.bridge import through
+from connectorkit_s3.copying import S3Copies
+from connectorkit_s3.file import ConnectorS3AsyncFile, ConnectorS3File
 from connectorkit_s3.remedies import status_of
-from connectorkit_s3.transfers import S3Transfers
 
 __all__ = ["ConnectorS3FileSystem"]
 
@@ -20,7 +20,7 @@ _THROTTLED = {408, 429}
 _DELETE_AT_ONCE = 1000
 
 
-class ConnectorS3FileSystem(S3Transfers):
+class ConnectorS3FileSystem(S3Copies):
     """s3fs's filesystem: each request one operation, each attempt one request.
 
     Made with s3fs's own arguments it stands alone, under the default policies; s3fs's
@@ -52,6 +52,34 @@ class ConnectorS3FileSystem(S3Transfers):
             return False
         return True
 
+    async def _ls(
+        self,
+        path: str,
+        detail: bool = False,
+        refresh: bool = False,
+        versions: bool = False,
+    ) -> list[Any]:
+        """List a folder, or the file of that name.
+
+        s3fs takes any refusal of the folder above for the file's absence.
+        """
+        path = self._strip_protocol(path).rstrip("/")
+        if not path:
+            files = await self._lsbuckets(refresh)
+        else:
+            asked = {"refresh": refresh, "versions": versions}
+            files = await self._lsdir(path, **asked)
+            if not files and "/" in path:
+                beside = await self._lsdir(self._parent(path), **asked)
+                files = [
+                    each
+                    for each in beside
+                    if each["name"].rstrip("/") == path and each["type"] != "directory"
+                ]
+                if not files:
+                    raise FileNotFoundError(path)
+        return files if detail else sorted(each["name"] for each in files)
+
     async def _bulk_delete(self, pathlist: list[str], **options: Any) -> list[str]:
         """Delete up to a thousand keys of one bucket by one request.
 
@@ -72,7 +100,7 @@ class ConnectorS3FileSystem(S3Transfers):
         [bucket] = buckets
         failed = await self._delete_keys(bucket, keys, **options)
         if failed:
-            raise _not_deleted(bucket, failed)
+            raise _not_deleted(bucket, [*failed.values()])
         return [f"{bucket}/{key}" for key in keys]
 
     async def _delete_keys(
@@ -91,27 +119,49 @@ class ConnectorS3FileSystem(S3Transfers):
 
     delete_keys = sync_wrapper(_delete_keys)
 
+    async def _rm_versioned_bucket_contents(self, bucket: str) -> None:
+        """Delete every version of every key; s3fs passes over those that are left."""
+        async for page in self._list_pages(
+            "list_object_versions", Bucket=bucket, **self.req_kw
+        ):
+            every = page.get("Versions", []) + page.get("DeleteMarkers", [])
+            keys = [{"Key": e["Key"], "VersionId": e["VersionId"]} for e in every]
+            if not keys:
+                continue
+            answer = await self._call_s3(
+                "delete_objects",
+                Bucket=bucket,
+                Delete={"Objects": keys, "Quiet": True},
+            )
+            if failed := answer.get("Errors"):
+                raise _not_deleted(bucket, failed)
+
     async def _rm_file(self, path: str, **_options: Any) -> None:
         bucket, key, _ = self.split_path(path)
         self.invalidate_cache(path)
         await self._call_s3("delete_object", Bucket=bucket, Key=key)
 
-    async def _cat_ranges(
+    async def _cat_ranges(  # noqa: PLR0913, PLR0917 - fsspec's own
         self,
         paths: list[str],
         starts: Any,
         ends: Any,
-        *args: Any,
-        on_error: str | None = None,
+        max_gap: int | None = None,
+        batch_size: int | None = None,
+        on_error: str = "raise",
         **options: Any,
     ) -> list[Any]:
-        """Read ranges; the first error is raised, unless `on_error` is "return"."""
+        """Read ranges, those of one object of one version.
+
+        Raises:
+            ObjectChanged: Somebody replaced an object meanwhile.
+            Exception: The first error of any range, unless `on_error` is "return":
+                then each stands in place of its range.
+        """
+        options["versions"] = {}
         out: list[Any] = await super()._cat_ranges(
-            paths, starts, ends, *args, on_error=on_error or "return", **options
+            paths, starts, ends, max_gap, batch_size, on_error, **options
         )
-        failed = next(filter(is_exception, out), None)
-        if failed is not None and on_error is None:
-            raise failed
         return out
 
     async def _lsbuckets(self, refresh: bool = False) -> list[dict[str, Any]]:
@@ -147,33 +197,63 @@ class ConnectorS3FileSystem(S3Transfers):
                 return status is None or status >= 500 or status in _THROTTLED  # noqa: PLR2004
             return True
 
-    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> ConnectorS3File:
-        if "x" in mode:
-            self._refuse_to_replace(path)
-        file: Any = super()._open(path, mode, **kwargs)
+    def _open(  # noqa: PLR0913, PLR0917 - s3fs's own
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | None = None,
+        acl: str | Literal[False] = False,
+        version_id: str | None = None,
+        fill_cache: bool | None = None,
+        cache_type: str | None = None,
+        autocommit: bool = True,
+        size: int | None = None,
+        requester_pays: bool | None = None,
+        cache_options: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> ConnectorS3File:
         # s3fs names the class of its files nowhere that could be overridden.
-        file.__class__ = ConnectorS3File
-        file.took_over()
-        return cast("ConnectorS3File", file)
+        if version_id and not self.version_aware:
+            raise ValueError(
+                "version_id cannot be specified if the filesystem is not version aware"
+            )
+        if "x" in mode:
+            # Before anything is uploaded.
+            through(self.loop, self._refuse_taken, path)
+        common = self.s3_additional_kwargs
+        default = self.default_fill_cache, self.requester_pays
+        return ConnectorS3File(
+            self,
+            path,
+            mode,
+            block_size=self.default_block_size if block_size is None else block_size,
+            acl=acl or common.get("ACL", False) or common.get("acl", False),
+            version_id=version_id,
+            fill_cache=default[0] if fill_cache is None else fill_cache,
+            s3_additional_kwargs={**common, **options},
+            cache_type=cache_type or self.default_cache_type,
+            autocommit=autocommit,
+            requester_pays=default[1] if requester_pays is None else requester_pays,
+            cache_options=cache_options,
+            size=size,
+        )
 
-    def _refuse_to_replace(self, path: str) -> None:
-        """Look whether `path` is taken before anything is uploaded."""
-        bucket, key, _ = self.split_path(path)
-        if not key:
-            return
-        try:
-            self.call_s3("head_object", Bucket=bucket, Key=key)
-        except (FileNotFoundError, PermissionError) as error:
-            # Who may write need not be allowed to look; then the commit decides. Its
-            # frames hold it, and would hold the file, past the end of a `with`.
-            error.__traceback__ = None
-            return
-        raise FileExistsError(path)
+    async def open_async(
+        self, path: str, mode: str = "rb", **options: Any
+    ) -> ConnectorS3AsyncFile:
+        """Open an object for reading on an event loop, from its beginning on.
+
+        Raises:
+            ValueError: Another mode than "rb", or a compression, is asked for.
+        """
+        if mode != "rb" or options.get("compression"):
+            raise ValueError("open_async reads bytes only: mode 'rb'.")
+        return ConnectorS3AsyncFile(self, path, mode)
 
 
-def _not_deleted(bucket: str, failed: dict[str, dict[str, str]]) -> OSError:
-    key, said = next(iter(failed.items()))
-    code = said.get("Code", "")
+def _not_deleted(bucket: str, failed: list[dict[str, str]]) -> OSError:
+    said = failed[0]
+    key, code = said["Key"], said.get("Code", "")
     family = PermissionError if code == "AccessDenied" else OSError
     others = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
     why = f"{code}: {said.get('Message', '')}"

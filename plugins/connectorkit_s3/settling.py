@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from connectorkit import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from connectorkit import Verdict
     from connectorkit_s3.wire import S3Wire
 
-__all__ = ["settled"]
+__all__ = ["Look", "settle", "settled"]
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 # That the thing is gone, or there, is what was wanted.
@@ -25,12 +26,79 @@ _AS_WANTED = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What `head_object` has to find for a request to have been done.
+
+    Attributes:
+        names: Of the object.
+        expected: Its ETag.
+        size: Its bytes; None if they are not known.
+        parts: Of how many parts it is, where its ETag may be made otherwise.
+    """
+
+    names: Mapping[str, str]
+    expected: str
+    size: int | None = None
+    parts: int = 0
+
+    def judge(self, found: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the answer of the request, or None if this is not its object."""
+        if self.size is not None and found.get("ContentLength") != self.size:
+            return None
+        etag = str(found.get("ETag", "")).strip('"')
+        # Where objects are encrypted, or by other servers, ETags are made otherwise.
+        is_ours = etag == self.expected or (
+            self.parts
+            and self.size is not None
+            and etag.partition("-")[2] in {"", str(self.parts)}
+        )
+        if not is_ours:
+            return None
+        version = found.get("VersionId")
+        return {**self.names, "ETag": found["ETag"], "VersionId": version}
+
+
+def settle(
+    method: str,
+    kwargs: Mapping[str, Any],
+    verdict: Verdict,
+    uploaded: Callable[[str], int | None],
+) -> dict[str, Any] | Look | None:
+    """Say whether a request was done although an error came of it.
+
+    Asked only if one of its attempts may have been done unheard.
+
+    Args:
+        method: The operation.
+        kwargs: Its arguments.
+        verdict: What its last error means.
+        uploaded: Tells how many bytes of an upload have arrived.
+
+    Returns:
+        Its answer, or what to look for; None if it was not done, or nobody can tell.
+    """
+    if method in _AS_WANTED:
+        fault, code = _AS_WANTED[method]
+        is_so = verdict.fault is fault and code in {"", verdict.code}
+        return {} if is_so else None
+    if method == "complete_multipart_upload":
+        parts = kwargs.get("MultipartUpload", {}).get("Parts", [])
+        expected = _of_parts([part.get("ETag", "") for part in parts])
+        # The upload's ID was nobody else's: it is gone because it was completed.
+        is_gone = verdict.code == "NoSuchUpload"
+        size = uploaded(kwargs["UploadId"]) if is_gone else None
+        return Look(_names(kwargs), expected, size, len(parts) if is_gone else 0)
+    if method == "put_object" and kwargs.get("IfNoneMatch"):
+        digested = _digested(kwargs.get("Body", b""))
+        return None if digested is None else Look(_names(kwargs), *digested)
+    return None
+
+
 async def settled(
     fs: S3Wire, method: str, kwargs: Mapping[str, Any], verdict: Verdict
 ) -> dict[str, Any] | None:
     """Return the answer of a request that was done although an error came of it.
-
-    Asked only if one of its attempts may have been done unheard.
 
     Args:
         fs: To look with.
@@ -41,23 +109,35 @@ async def settled(
     Returns:
         None if it was not done, or nobody can tell.
     """
-    if method in _AS_WANTED:
-        fault, code = _AS_WANTED[method]
-        is_so = verdict.fault is fault and code in {"", verdict.code}
-        return {} if is_so else None
-    if method == "complete_multipart_upload":
-        parts = kwargs["MultipartUpload"]["Parts"]
-        expected = _of_parts([part["ETag"] for part in parts])
-        # The upload's ID was nobody else's: it is gone because it was completed.
-        is_gone = verdict.code == "NoSuchUpload"
-        size = fs.uploaded(kwargs["UploadId"]) if is_gone else None
-        return await _look(fs, kwargs, expected, size, len(parts) if is_gone else 0)
-    if method == "put_object" and kwargs.get("IfNoneMatch"):
-        body = kwargs.get("Body", b"")
-        if isinstance(body, bytes | bytearray | memoryview):
-            digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
-            return await _look(fs, kwargs, digest, len(body))
-    return None
+    done = settle(method, kwargs, verdict, fs.uploaded)
+    if not isinstance(done, Look):
+        return done
+    try:
+        found = await fs._call_s3("head_object", **done.names)
+    except Exception:  # noqa: BLE001 - the error that is settled says more
+        return None
+    return done.judge(found)
+
+
+def _names(kwargs: Mapping[str, Any]) -> dict[str, str]:
+    return {name: kwargs[name] for name in ("Bucket", "Key")}
+
+
+def _digested(body: Any) -> tuple[str, int] | None:
+    """Return the ETag that S3 gives to what a body holds, and its size."""
+    digest = hashlib.md5(usedforsecurity=False)
+    if isinstance(body, bytes | bytearray | memoryview):
+        digest.update(body)
+        return digest.hexdigest(), memoryview(body).nbytes
+    try:
+        body.seek(0)
+        size = 0
+        while data := body.read(1 << 20):
+            digest.update(data)
+            size += len(data)
+    except (AttributeError, OSError, TypeError, ValueError):
+        return None
+    return digest.hexdigest(), size
 
 
 def _of_parts(etags: list[str]) -> str:
@@ -68,27 +148,3 @@ def _of_parts(etags: list[str]) -> str:
     joined = b"".join(map(bytes.fromhex, digests))
     digest = hashlib.md5(joined, usedforsecurity=False).hexdigest()
     return f"{digest}-{len(digests)}"
-
-
-async def _look(
-    fs: S3Wire,
-    kwargs: Mapping[str, Any],
-    expected: str,
-    size: int | None = None,
-    parts: int = 0,
-) -> dict[str, Any] | None:
-    names = {name: kwargs[name] for name in ("Bucket", "Key")}
-    try:
-        found = await fs._call_s3("head_object", **names)
-    except Exception:  # noqa: BLE001 - the error that is settled says more
-        return None
-    etag = str(found.get("ETag", "")).strip('"')
-    if size is not None and found.get("ContentLength") != size:
-        return None
-    # Where objects are encrypted, or by other servers, ETags are made otherwise.
-    is_ours = etag == expected or (
-        parts and size is not None and etag.partition("-")[2] in {"", str(parts)}
-    )
-    if not is_ours:
-        return None
-    return {**names, "ETag": found["ETag"], "VersionId": found.get("VersionId")}

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from fsspec.callbacks import DEFAULT_CALLBACK
 from s3fs.core import calculate_chunksize, version_id_kw
 
+from connectorkit import ObjectChanged
 from connectorkit.atomic import replacing
 from connectorkit.together import together
-from connectorkit_s3.uploading import abandon, upload
+from connectorkit_s3.uploading import upload
 from connectorkit_s3.wire import S3Wire
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class S3Transfers(S3Wire):
         end: int | None = None,
         chunksize: int | None = None,
         max_concurrency: int | None = None,
+        versions: dict[str, str] | None = None,
     ) -> bytes:
         bucket, key, version = self.split_path(path)
         names = {
@@ -44,11 +46,17 @@ class S3Transfers(S3Wire):
             **version_id_kw(version_id or version),
         }
         if start is not None or end is not None:
-            return await self._cat_range(path, names, start, end)
+            asked = await self._range(path, start, end)
+            if asked is None:
+                return b""
+            answer = await self._call_s3("get_object", **names, **asked)
+            _one_version(path, answer, versions)
+            return await _rest(answer["Body"])
         answer = await self._call_s3("get_object", **names)
-        size, step = answer["ContentLength"], chunksize or self.default_block_size
+        _one_version(path, answer, versions)
+        size, step = answer.get("ContentLength"), chunksize or self.default_block_size
         at_a_time = max_concurrency or self.max_concurrency
-        if size <= step or at_a_time <= 1 or not answer.get("ETag"):
+        if not size or size <= step or at_a_time <= 1 or not answer.get("ETag"):
             return await _rest(answer["Body"])
         buffer = bytearray(size)
 
@@ -58,23 +66,22 @@ class S3Transfers(S3Wire):
         await self._in_ranges(names, answer, step, at_a_time, put)
         return bytes(buffer)
 
-    async def _cat_range(
-        self, path: str, names: dict[str, Any], start: int | None, end: int | None
-    ) -> bytes:
+    async def _range(
+        self, path: str, start: int | None, end: int | None
+    ) -> dict[str, str] | None:
+        """Return how to ask for a range; None if there is nothing in it."""
         if (start or 0) < 0 < (end is None):
-            asked = {"Range": f"bytes={start}"}
-        else:
-            asked = {}
-            if (start or 0) < 0 or (end or 0) < 0:
-                info = await self._info(path)
-                start, end, _ = slice(start, end).indices(info["size"])
-                asked["IfMatch"] = info["ETag"]
-            if end is not None and end <= (start or 0):
-                # A service that is asked for no bytes sends all.
-                return b""
-            asked["Range"] = f"bytes={start or 0}-{'' if end is None else end - 1}"
-        answer = await self._call_s3("get_object", **names, **asked)
-        return await _rest(answer["Body"])
+            return {"Range": f"bytes={start}"}
+        asked = {}
+        if (start or 0) < 0 or (end or 0) < 0:
+            info = await self._info(path)
+            start, end, _ = slice(start, end).indices(info["size"])
+            asked["IfMatch"] = info["ETag"]
+        if end is not None and end <= (start or 0):
+            # A service that is asked for no bytes sends all.
+            return None
+        asked["Range"] = f"bytes={start or 0}-{'' if end is None else end - 1}"
+        return asked
 
     async def _in_ranges(
         self,
@@ -109,10 +116,10 @@ class S3Transfers(S3Wire):
         finally:
             answer["Body"].close()
 
-    async def read_range(self, asked: dict[str, Any]) -> bytes:
-        """Return the body of one GetObject; for open files."""
+    async def read_range(self, asked: dict[str, Any]) -> tuple[bytes, str]:
+        """Return the body of one GetObject and its ETag; for open files."""
         answer = await self._call_s3("get_object", **asked)
-        return await _rest(answer["Body"])
+        return await _rest(answer["Body"]), answer.get("ETag", "")
 
     async def _get_file(  # noqa: PLR0913, PLR0917 - s3fs's own
         self,
@@ -145,7 +152,8 @@ class S3Transfers(S3Wire):
                     file.write(data)
                     callback.relative_update(len(data))
 
-                if size and size > step and at_a_time > 1 and answer.get("ETag"):
+                is_big = size and size > step and at_a_time > 1
+                if is_big and answer.get("ETag") and file.seekable():
                     await self._in_ranges(names, answer, step, at_a_time, put)
                     return
                 while data := await body.read(1 << 20):
@@ -166,7 +174,7 @@ class S3Transfers(S3Wire):
         **options: Any,
     ) -> Any:
         bucket, key, _ = self.split_path(path)
-        condition = {"IfNoneMatch": "*"} if mode == "create" else {}
+        condition = await self._condition(path, mode)
         if len(data) < min(_MOST_PUT, 2 * chunksize):
             out = await self._call_s3(
                 "put_object", Bucket=bucket, Key=key, Body=data, **options, **condition
@@ -203,7 +211,7 @@ class S3Transfers(S3Wire):
                 await self._mkdir(lpath)
             # S3 has no directories to make.
             return
-        condition = {"IfNoneMatch": "*"} if mode == "create" else {}
+        condition = await self._condition(rpath, mode)
         if "ContentType" not in options:
             guessed, _ = mimetypes.guess_type(lpath)
             options |= {"ContentType": guessed} if guessed else {}
@@ -237,8 +245,40 @@ class S3Transfers(S3Wire):
             self.invalidate_cache(rpath)
             rpath = self._parent(rpath)
 
-    async def _abandon(self, names: dict[str, str], error: BaseException) -> None:
-        await abandon(self, names, error)
+    async def _condition(self, path: str, mode: str) -> dict[str, str]:
+        """Return the condition under which an object is written.
+
+        Raises:
+            FileExistsError: It is there, and may only be created.
+        """
+        if mode != "create":
+            return {}
+        if self.endpoint_url:
+            # Amazon keeps to the condition. Of who speaks like it nobody knows, and who
+            # takes no notice would replace what is there.
+            await self._refuse_taken(path)
+        return {"IfNoneMatch": "*"}
+
+    async def _refuse_taken(self, path: str) -> None:
+        bucket, key, _ = self.split_path(path)
+        try:
+            await self._call_s3("head_object", Bucket=bucket, Key=key)
+        except (FileNotFoundError, PermissionError):
+            # Who may write need not be allowed to look; then the service decides.
+            return
+        raise FileExistsError(path)
+
+
+def _one_version(
+    path: str, answer: dict[str, Any], versions: dict[str, str] | None
+) -> None:
+    """See that all that is read of a path is of the version that was read first."""
+    tag = answer.get("ETag")
+    if versions is not None and tag and versions.setdefault(path, tag) != tag:
+        answer["Body"].close()
+        raise ObjectChanged(
+            f"{path!r} was replaced while ranges of it were read: read them again."
+        )
 
 
 async def _rest(body: S3Body) -> bytes:

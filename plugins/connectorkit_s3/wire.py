@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Rewind", "S3Wire", "kind_of"]
 
-_REDIRECTS = {301, 302, 307}
+_REDIRECTS = {301, 302, 307, 400}
 # S3 makes a bucket that names no place there, and refuses to hear its name.
 _DEFAULT_PLACE = {"LocationConstraint": "us-east-1"}
 _pid = os.getpid
@@ -270,10 +270,13 @@ def _stay(
     """Keep botocore from following who redirects, but is no S3.
 
     S3 names the bucket's region when it redirects. Without one, botocore would ask for
-    it by a request that is redirected in turn, a hundred times over.
+    it by a request that is redirected in turn, a hundred times over; or by one that
+    nobody counts, when HEAD is answered 400 as it is where a token has expired.
     """
     if response is None or response[0].status_code not in _REDIRECTS:
         return
-    headers = response[1].get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    if "x-amz-bucket-region" not in headers:
+    about = response[1]
+    headers = about.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    is_told = "x-amz-bucket-region" in headers or about.get("Error", {}).get("Region")
+    if not is_told:
         request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True

@@ -1,0 +1,88 @@
+"""Operations of S3: what a request is about, and bodies that are sent again."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from connectorkit import Kind, NotReplayable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from connectorkit import Operation
+
+__all__ = ["Rewind", "facts_of", "kind_of", "length_of"]
+
+
+def kind_of(method: str) -> Kind:
+    """Return what an operation of S3's does, by its name."""
+    verb, _, _ = method.partition("_")
+    if verb == "list":
+        return Kind.LIST
+    if verb in {"delete", "abort"}:
+        return Kind.DELETE
+    return Kind.READ if verb in {"get", "head", "select"} else Kind.WRITE
+
+
+def facts_of(kwargs: Mapping[str, Any]) -> dict[str, str]:
+    """Return the bucket and the path that a request is about, by its arguments."""
+    bucket = str(kwargs.get("Bucket") or "")
+    about = kwargs.get("Key") or kwargs.get("Prefix") or ""
+    return {"bucket": bucket, "path": f"{bucket}/{about}" if about else bucket}
+
+
+def length_of(body: Any) -> int:
+    """Return how many bytes of a body are to be sent; 0 if nobody can tell."""
+    try:
+        return len(body)
+    except TypeError:
+        pass
+    try:
+        here = body.tell()
+        # Not what `seek` returns: some bodies return nothing.
+        body.seek(0, os.SEEK_END)
+        end = body.tell()
+        body.seek(here)
+    except (AttributeError, OSError, TypeError, ValueError):
+        return 0
+    return max(0, int(end) - int(here))
+
+
+class Rewind:
+    """Puts a body back to where it began, for each further attempt.
+
+    Attributes:
+        failed: Why there is a further attempt, if that is known.
+    """
+
+    def __init__(self, body: Any) -> None:
+        self._body = body if hasattr(body, "read") else None
+        self._start: int | None = None
+        self.failed: Exception | None = None
+        if self._body is not None:
+            try:
+                self._start = self._body.tell()
+            except (AttributeError, OSError, ValueError):
+                return
+
+    def __call__(self, op: Operation) -> None:
+        """Put it back, before an attempt.
+
+        Raises:
+            NotReplayable: It can be read only once.
+        """
+        if self._body is None or op.origin.attempts <= 1:
+            return
+        try:
+            if self._start is not None:
+                self._body.seek(self._start)
+                if self._body.tell() == self._start:
+                    return
+        except (AttributeError, OSError, TypeError, ValueError) as error:
+            # A file that was closed, say.
+            self.failed = self.failed or error
+        raise NotReplayable(
+            f"{op}: its body can be read only once, so it is not tried again: "
+            "pass bytes, or a file that can seek."
+        ) from self.failed

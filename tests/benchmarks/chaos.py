@@ -1,0 +1,319 @@
+"""What bytes come back when one request in ten goes wrong.
+
+Ten thousand mixed operations run through the default policies, against a real S3
+server behind a proxy that breaks a tenth of the requests. Every read is compared with
+what was written; at the end the store is read directly, object by object.
+
+Run: python tests/benchmarks/chaos.py [operations]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from _bench import finish, isolate, s3_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fsspec import AbstractFileSystem
+
+OPERATIONS, THREADS, KEYS = 10_000, 8, 40
+RATE, SEED = 0.1, 2026
+PART = 5 << 20
+# Often enough small, sometimes the edges, now and then an upload of three parts.
+SIZES = (0, 1, 1000, 4096, 65_537, 300_000)
+
+
+@dataclass
+class User:
+    """One of a few threads, with keys of its own and what it knows of them.
+
+    Attributes:
+        may_be: By key, the contents that it may have: of a write that failed nobody
+            knows whether it was done. None is no object.
+    """
+
+    fs: AbstractFileSystem
+    folder: str
+    dice: random.Random
+    may_be: dict[str, set[bytes | None]] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    told: Counter[str] = field(default_factory=Counter)
+
+    def work(self, operations: int) -> None:
+        """Do one thing after the other."""
+        names, weights = zip(*WEIGHTS.items(), strict=True)
+        for _ in range(operations):
+            name = self.dice.choices(names, weights)[0]
+            key = f"{self.folder}/{self.dice.randrange(KEYS):02}"
+            known = self.may_be.setdefault(key, {None})
+            try:
+                VERBS[name](self, key, known)
+            except Exception as error:  # noqa: BLE001 - counted
+                self.told[f"{name}: {type(error).__name__}"] += 1
+            else:
+                self.told["done"] += 1
+
+    def content(self) -> bytes:
+        """Make up a content; no two are alike."""
+        big = self.dice.random() < 0.003
+        size = 2 * PART + 1 if big else self.dice.choice(SIZES)
+        return self.dice.randbytes(size)
+
+    def saw(self, key: str, seen: bytes | None, known: set[bytes | None]) -> None:
+        """Compare what came with what may be; from now on it is known."""
+        if seen not in known:
+            self.wrong.append(f"{key}: {len(seen or b'')} bytes that nobody wrote")
+        known.clear()
+        known.add(seen)
+
+    def write(
+        self, known: set[bytes | None], content: bytes | None, how: Callable[[], Any]
+    ) -> None:
+        """Write, and remember both outcomes until one is seen."""
+        known.add(content)
+        how()
+        known.clear()
+        known.add(content)
+
+
+def put(user: User, key: str, known: set[bytes | None]) -> None:
+    """Write an object at once."""
+    content = user.content()
+    how = {"chunksize": PART} if len(content) > 2 * PART else {}
+    user.write(known, content, lambda: user.fs.pipe_file(key, content, **how))
+
+
+def stream(user: User, key: str, known: set[bytes | None]) -> None:
+    """Write an object bit by bit."""
+    content = user.content()
+
+    def how() -> None:
+        with user.fs.open(key, "wb", block_size=PART) as file:
+            for start in range(0, len(content), 1 << 20):
+                file.write(content[start : start + (1 << 20)])
+
+    user.write(known, content, how)
+
+
+def give_up(user: User, key: str, known: set[bytes | None]) -> None:
+    """Begin to write an object and fail: it stays what it was."""
+    content = user.content()
+    try:
+        with user.fs.open(key, "wb", block_size=PART) as file:
+            file.write(content)
+            raise KeyError("of the user's own")
+    except KeyError:
+        return
+    finally:
+        del known
+
+
+def cat(user: User, key: str, known: set[bytes | None]) -> None:
+    """Read an object."""
+    try:
+        seen = user.fs.cat_file(key)
+    except FileNotFoundError:
+        seen = None
+    user.saw(key, seen, known)
+
+
+def part(user: User, key: str, known: set[bytes | None]) -> None:
+    """Read a range of an object."""
+    if len(known) > 1 or (content := next(iter(known))) is None or not content:
+        cat(user, key, known)
+        return
+    start = user.dice.randrange(len(content))
+    end = user.dice.randrange(start + 1, len(content) + 1)
+    if user.fs.cat_file(key, start=start, end=end) != content[start:end]:
+        user.wrong.append(f"{key}: another range than {start}-{end}")
+
+
+def read(user: User, key: str, known: set[bytes | None]) -> None:
+    """Read an object bit by bit."""
+    pieces = []
+    try:
+        with user.fs.open(key, "rb", block_size=100_000) as file:
+            while piece := file.read(70_000):
+                pieces.append(piece)
+    except FileNotFoundError:
+        user.saw(key, None, known)
+    else:
+        user.saw(key, b"".join(pieces), known)
+
+
+def remove(user: User, key: str, known: set[bytes | None]) -> None:
+    """Delete an object."""
+    user.write(known, None, lambda: user.fs.rm_file(key))
+
+
+def copy(user: User, key: str, known: set[bytes | None]) -> None:
+    """Copy an object onto another."""
+    if len(known) > 1 or next(iter(known)) is None:
+        cat(user, key, known)
+        return
+    target = f"{user.folder}/{user.dice.randrange(KEYS):02}"
+    if target == key:
+        return
+    others = user.may_be.setdefault(target, {None})
+    user.write(others, next(iter(known)), lambda: user.fs.cp_file(key, target))
+
+
+def look(user: User, key: str, known: set[bytes | None]) -> None:
+    """List the folder: what must be there is, and what cannot be is not."""
+    del key, known
+    listed = set(user.fs.find(user.folder))
+    for key, known in user.may_be.items():
+        if key in listed and known == {None}:
+            user.wrong.append(f"{key}: listed, and deleted before")
+        if key not in listed and None not in known:
+            user.wrong.append(f"{key}: not listed")
+
+
+VERBS: dict[str, Callable[[User, str, set[bytes | None]], None]] = {
+    "put": put,
+    "stream": stream,
+    "give_up": give_up,
+    "cat": cat,
+    "part": part,
+    "read": read,
+    "remove": remove,
+    "copy": copy,
+    "look": look,
+}
+WEIGHTS = {
+    "put": 22, "stream": 5, "give_up": 3, "cat": 25, "part": 20, "read": 10,
+    "remove": 6, "copy": 5, "look": 4,
+}  # fmt: skip
+
+
+def main() -> None:
+    """Measure."""
+    isolate()
+    operations = int(sys.argv[1]) if len(sys.argv) > 1 else OPERATIONS
+    from connectorkit import ConnectorKit
+    from connectorkit.testing import (
+        FaultProxy,
+        LoseReply,
+        ResetBeforeReply,
+        ResetMidBody,
+        Status,
+        Truncate,
+    )
+
+    counted, lock = Counter[str](), threading.Lock()
+
+    class Count:
+        """Counts operations as the pipeline sees them."""
+
+        @staticmethod
+        def ended(op: Any, _error: BaseException | None) -> None:
+            with lock:
+                counted["operations"] += 1
+                counted["attempts"] += op.attempts
+
+    with s3_server() as server, FaultProxy(server.endpoint_url, seed=SEED) as proxy:
+        reach = {"key": server.key, "secret": server.secret}
+        bucket = server.bucket()
+        short = {"base_delay": 0.005, "max_delay": 0.02}
+        through = ConnectorKit(
+            {
+                "connectors": {
+                    "it": {
+                        "type": "minio",
+                        "settings": {**reach, "endpoint_url": proxy.url},
+                        "retry": short,
+                    }
+                }
+            }
+        )
+        connector = through.resolve("it")
+        connector.opened().pipeline._observers.append(Count())  # type: ignore[arg-type]
+        proxy.random(
+            RATE,
+            [
+                Status(500, "InternalError"),
+                Status(503, "SlowDown"),
+                Status(503, "ServiceUnavailable"),
+                ResetBeforeReply(),
+                ResetMidBody(at=0.5),
+                Truncate(at=0.5),
+                LoseReply(),
+            ],
+        )
+        users = [
+            User(connector.fs, f"{bucket}/{n}", random.Random(SEED + n))  # noqa: S311
+            for n in range(THREADS)
+        ]
+        started = time.perf_counter()
+        with ThreadPoolExecutor(THREADS) as threads:
+            for each in [
+                threads.submit(user.work, operations // THREADS) for user in users
+            ]:
+                each.result()
+        seconds = time.perf_counter() - started
+        requests, faults = proxy.count(), sum(bool(e.fault) for e in proxy.log)
+        proxy.heal()
+
+        direct = ConnectorKit(
+            {
+                "connectors": {
+                    "it": {
+                        "type": "minio",
+                        "settings": {**reach, "endpoint_url": server.endpoint_url},
+                    }
+                }
+            }
+        ).resolve("it")
+        half = 0
+        for user in users:
+            for key, known in user.may_be.items():
+                try:
+                    stored = direct.fs.cat_file(key)
+                except FileNotFoundError:
+                    stored = None
+                if stored not in known:
+                    half += 1
+                    digest = hashlib.md5(stored or b"", usedforsecurity=False)
+                    print(f"{key}: {len(stored or b'')} bytes, {digest.hexdigest()}")
+        through.close()
+
+    told = sum((user.told for user in users), Counter[str]())
+    wrong = [each for user in users for each in user.wrong]
+    for line in wrong[:20]:
+        print("wrong:", line)
+    failed = {name: count for name, count in told.items() if name != "done"}
+    print(f"{seconds:.1f} s; failed: {failed}")
+    finish(
+        "chaos",
+        calls=sum(told.values()),
+        calls_done=told["done"],
+        calls_failed=sum(failed.values()),
+        operations=counted["operations"],
+        attempts=counted["attempts"],
+        requests=requests,
+        faults=faults,
+        fault_rate=round(faults / requests, 4),
+        requests_per_operation=round(requests / counted["operations"], 4),
+        wrong_bytes=len(wrong),
+        half_files=half,
+        targets={
+            "wrong_bytes": 0,
+            "half_files": 0,
+            "requests_per_operation": 1.2,
+            "attempts": "as many as requests",
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
