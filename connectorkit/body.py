@@ -20,7 +20,7 @@ from connectorkit.pipeline import throwable, within
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from connectorkit.pipeline import Pipeline
+    from connectorkit.pipeline import Flow, Pipeline
 
 __all__ = ["Answer", "Body", "Source"]
 
@@ -77,7 +77,7 @@ class Body:
         self._pipeline = pipeline
         self._op = op
         self._attempt = attempt
-        self._flow = pipeline.flow(op)
+        self._flow: Flow | None = None
         self._clock = pipeline.scope.clock
         self._effect = op
         self._source: Source | None = None
@@ -95,11 +95,30 @@ class Body:
             Exception: What the operation ends with.
         """
         try:
-            await self._advance(self._flow.send, None)
+            await self._begin()
         except BaseException as error:
             self._finish(error)
             raise
         self._rested = self._clock()
+
+    async def _begin(self) -> None:
+        handled = sys.exception()
+        try:
+            if self._pipeline.is_plain(self._op):
+                try:
+                    await self._open(self._op)
+                except Exception as error:  # noqa: BLE001 - the flow decides
+                    self._op.known = throwable(error, handled)
+                else:
+                    return
+        finally:
+            del handled
+        await self._advance_from_start()
+
+    async def _advance_from_start(self) -> None:
+        self._op.unlimited()
+        self._flow = self._pipeline.flow(self._op)
+        await self._advance(self._flow.send, None)
 
     async def read(self, amount: int | None = -1) -> bytes:
         """Read at most so many bytes, or all that are left; none at the end.
@@ -149,10 +168,6 @@ class Body:
             end = self._offset + len(piece)
             if not piece and self._end is not None and end < self._end:
                 raise asyncio.IncompleteReadError(b"", self._end - end)  # noqa: TRY301 - it is an error of the attempt
-            if piece and end == self._end:
-                # The client compares checksums when it meets the end; a piece whose
-                # end is not good did not come.
-                await self._within(1)
         except Exception as error:  # noqa: BLE001 - the flow decides
             failure = throwable(error, handled)
         try:
@@ -168,9 +183,17 @@ class Body:
         return piece
 
     async def _within(self, amount: int) -> bytes:
-        source: Any = self._source
-        data: bytes = await self._limited(self._effect, lambda _op: source.read(amount))
+        data: bytes = await self._limited(self._effect, lambda _op: self._take(amount))
         return data
+
+    async def _take(self, amount: int) -> bytes:
+        source: Any = self._source
+        piece: bytes = await source.read(amount)
+        if piece and self._offset + len(piece) == self._end:
+            # The client compares checksums when it meets the end; a piece whose end
+            # is not good did not come.
+            await source.read(1)
+        return piece
 
     async def _limited(self, op: Operation, attempt: Callable[[Operation], Any]) -> Any:
         return await within(op, attempt)
@@ -182,7 +205,10 @@ class Body:
 
     async def _succeeded(self) -> None:
         self._op.bytes = self._offset
-        await self._advance(self._flow.send, None)
+        if self._flow is None:
+            self._finish(None)
+        else:
+            await self._advance(self._flow.send, None)
 
     async def _failed(self, error: Exception) -> None:
         self._drop()
@@ -192,13 +218,18 @@ class Body:
                 self._op.is_repeatable = False
             self._offset = self._delivered
         try:
-            await self._advance(self._flow.throw, error)
+            if self._flow is None:
+                self._op.known = error
+                await self._advance_from_start()
+            else:
+                await self._advance(self._flow.throw, error)
         finally:
             # An error's traceback holds this frame, which would hold the error.
             del error
 
     async def _advance(self, step: Callable[[Any], Any], argument: Any) -> None:
         """Drive the flow until an attempt has a body, or the operation has ended."""
+        flow: Any = self._flow
         handled = sys.exception()
         try:
             while True:
@@ -207,7 +238,7 @@ class Body:
                 except StopIteration:
                     self._finish(None)
                     return
-                step, argument = self._flow.send, None
+                step, argument = flow.send, None
                 try:
                     if effect.__class__ is Operation:
                         self._effect = effect
@@ -215,9 +246,9 @@ class Body:
                         return
                     argument = await self._wait(effect)
                 except Exception as error:  # noqa: BLE001 - the flow decides
-                    step, argument = self._flow.throw, throwable(error, handled)
+                    step, argument = flow.throw, throwable(error, handled)
         finally:
-            del step, argument, handled
+            del flow, step, argument, handled
 
     async def _open(self, effect: Operation) -> None:
         answer: Answer = await self._limited(
@@ -250,7 +281,9 @@ class Body:
         self._is_broken = not isinstance(error, GeneratorExit | None)
         self._op.bytes = self._offset
         self._drop()
-        self._flow.close()
+        if self._flow is not None:
+            self._flow.close()
+        self._op.known = None
         self._pipeline.tell(self._op, error)
 
     def __del__(self) -> None:

@@ -8,7 +8,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-from connectorkit.errors import CheckFailed, InvalidConnectorID, NotPicklable
+from connectorkit.errors import (
+    CheckFailed,
+    InvalidConnectorID,
+    MissingExtra,
+    NotPicklable,
+    PluginError,
+)
 from connectorkit.faults import classify
 from connectorkit.objects import ObjectInfo
 from connectorkit.operation import Kind
@@ -110,6 +116,23 @@ class ConnectorType(ABC, Generic[S]):
     def endpoint(self, settings: S) -> str:
         """Say where the storage is, for messages."""
         return getattr(settings, "endpoint_url", None) or self.title or self.id
+
+    def client(self, fs: AbstractFileSystem, settings: S) -> Any:
+        """Return the storage's own client, its calls going through the policies.
+
+        Args:
+            fs: What `open` returned: whose policies they are, and with which the
+                client is closed.
+            settings: An instance of `Settings`.
+
+        Raises:
+            PluginError: There is none for this type.
+        """
+        del fs, settings
+        raise PluginError(
+            f"Connectors of type {self.id!r} have no client but their filesystem: "
+            "use `connector.fs`."
+        )
 
     def check(self, fs: AbstractFileSystem, path: str, settings: S) -> None:
         """Do something cheap that fails if the connector does not work."""
@@ -235,7 +258,43 @@ class Connector:
         """
         return self.kit._async_filesystem(self)
 
-    def call(
+    def client(self) -> Any:
+        """Return the storage's own client; for S3 and MinIO boto3's.
+
+        ```python
+        s3 = connector.client()
+        s3.upload_fileobj(file, "bucket", "key")
+        ```
+
+        A real client of boto3's, with the connector's credentials and settings. Each
+        of its requests is an operation under the connector's policies, which alone try
+        again; its errors are boto3's, and those of policies. The same one for all who
+        resolve these settings in this process, threads may share it, and it is closed
+        with the kit. A forked child gets one of its own, and finds one that it
+        inherited without connections.
+
+        Raises:
+            MissingExtra: The client library is not installed.
+            PluginError: There is none for connectors of this type.
+            CheckFailed: The settings make no client; says what to mend.
+            KitClosed: The kit was closed.
+        """
+        opened = self.opened()
+        try:
+            return self._teaches.client(opened.inner, self._settings)
+        except ModuleNotFoundError as error:
+            if self._teaches.requires is None:
+                raise
+            raise MissingExtra(
+                f"The client of connector {self.id!r} ({self.type}) needs "
+                f"{error.name}: pip install '{self._teaches.requires}'."
+            ) from error
+        except Exception as error:
+            if (remedy := self.remedy(error)) is not None:
+                raise self.failed(remedy) from error
+            raise
+
+    def call(  # noqa: PLR0913 - each is a fact of the operation
         self,
         name: str,
         kind: Kind | str,

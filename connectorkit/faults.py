@@ -41,8 +41,7 @@ class Fault(StrEnum):
         TRANSIENT: It failed, or the way to it did.
         TIMEOUT: It did not answer in time.
         CORRUPT: Other bytes came than were asked for or sent.
-        LOCAL: Nothing was sent: a policy did not let the operation through, or its
-            body cannot be had again.
+        LOCAL: A policy did not let the operation through.
     """
 
     NOT_FOUND = "not_found"
@@ -130,7 +129,11 @@ _NAMED: Final[dict[str, Verdict]] = {
         Verdict(Fault.TRANSIENT, is_sent=False),
     ),
     **dict.fromkeys(
-        ("ClientConnectorCertificateError", "SSLCertVerificationError"),
+        (
+            "ClientConnectorCertificateError",
+            "ServerFingerprintMismatch",
+            "SSLCertVerificationError",
+        ),
         Verdict(Fault.PERMANENT, is_sent=False),
     ),
     **dict.fromkeys(_HANGUPS, Verdict(Fault.TRANSIENT, is_hangup=True)),
@@ -154,7 +157,7 @@ _NAMED: Final[dict[str, Verdict]] = {
     **dict.fromkeys(("ChecksumError", "FlexibleChecksumError"), Verdict(Fault.CORRUPT)),
 }
 _UNKNOWN: Final = Verdict(Fault.PERMANENT)
-_UNSENT: Final = Verdict(Fault.LOCAL, "not_replayable", is_sent=False)
+_USED_UP: Final = Verdict(Fault.PERMANENT, is_sent=False)
 
 
 def classify(error: BaseException) -> Verdict:
@@ -164,7 +167,7 @@ def classify(error: BaseException) -> Verdict:
     """
     if isinstance(error, NotReplayable):
         # What lies behind it is the attempt before, which was judged by itself.
-        return _UNSENT
+        return _USED_UP
     found = None
     for link in chain(error):
         verdict = _of(link)

@@ -231,7 +231,7 @@ class Pipeline:
         """
         error: BaseException | None = None
         try:
-            if self._is_plain(op):
+            if self.is_plain(op):
                 try:
                     return attempt(op)
                 except Exception as raised:  # noqa: BLE001 - the flow decides
@@ -287,7 +287,7 @@ class Pipeline:
         """
         error: BaseException | None = None
         try:
-            if self._is_plain(op):
+            if self.is_plain(op):
                 try:
                     return await within(op, attempt)
                 except Exception as raised:  # noqa: BLE001 - the flow decides
@@ -334,8 +334,12 @@ class Pipeline:
             op.known = None
             del flow, step, argument, handled
 
-    def _is_plain(self, op: Operation) -> bool:
-        """Tell whether no flow has anything to do before the attempt."""
+    def is_plain(self, op: Operation) -> bool:
+        """Tell whether no flow has anything to do, unless the attempt fails.
+
+        Then the attempt can be made at once. Should it fail, its error is to be left
+        in `op.known` before the flow is started.
+        """
         try:
             for shortcut in self._shortcuts:
                 if not shortcut(op):

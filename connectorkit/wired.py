@@ -87,7 +87,7 @@ class Wired(Releasable):
                 return
             yield step
 
-    async def _walk(  # noqa: PLR0913, PLR0917 - fsspec's own
+    async def _walk(
         self,
         path: str,
         maxdepth: int | None = None,

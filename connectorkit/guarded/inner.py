@@ -14,7 +14,15 @@ from connectorkit.objects import modified_date
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["GONE", "beneath", "brings", "is_async", "local_path", "version"]
+__all__ = [
+    "GONE",
+    "beneath",
+    "brings",
+    "brings_either",
+    "is_async",
+    "local_path",
+    "version",
+]
 
 # What a storage says when nothing is there: below a file, nothing can be.
 GONE: Final = (FileNotFoundError, NotADirectoryError)
@@ -56,6 +64,11 @@ def brings(fs: AbstractFileSystem, name: str) -> bool:
         own = getattr(type(fs), name, None)
     fsspecs = (getattr(base, name, None) for base in _BASES)
     return own is not None and all(own is not each for each in fsspecs)
+
+
+def brings_either(fs: AbstractFileSystem, name: str) -> bool:
+    """Tell whether a class has a method of its own, or the coroutine of that name."""
+    return brings(fs, name) or brings(fs, f"_{name}")
 
 
 _BASES: Final = (AbstractFileSystem, AsyncFileSystem)

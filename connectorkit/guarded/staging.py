@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import os
 import tempfile
-from typing import IO, TYPE_CHECKING, Any, Protocol, Self
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast
 
 from connectorkit.guarded.beside import Beside
-from connectorkit.guarded.publishing import appended, published
+from connectorkit.guarded.inner import GONE, beneath, local_path
+from connectorkit.guarded.publishing import SMALL, appended, published
 from connectorkit.operation import Kind
 from connectorkit.writing import drop_at_exit
 
@@ -17,15 +21,18 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from connectorkit.guarded.filesystem import GuardedFileSystem
+    from connectorkit.operation import Operation
 
-__all__ = ["SMALL", "BesideStage", "SpoolStage", "StagedFile"]
-
-# Up to so many bytes are kept in memory, more in a temporary file.
-SMALL = 16 << 20
+__all__ = ["StagedFile", "stage"]
 
 
 class Stage(Protocol):
-    """Where a file is written until it takes its place."""
+    """Where a file is written until it takes its place.
+
+    Attributes:
+        file: What is written to.
+        start: How many bytes are there already, which are appended to.
+    """
 
     file: IO[bytes]
     start: int
@@ -38,39 +45,41 @@ class Stage(Protocol):
 
 
 class BesideStage:
-    """A file of this machine, written beside its place; a special one, in it."""
+    """A file of this machine that is written beside its place; a special one, in it."""
 
     start = 0
 
     def __init__(
-        self, fs: GuardedFileSystem, path: str, target: str, *, is_new: bool
+        self, fs: GuardedFileSystem, path: str, target: str, mode: str
     ) -> None:
         self._fs = fs
         self._path = path
-        self._beside = Beside(target, is_new=is_new)
-        mode = "wb" if self._beside.is_direct else "x+b"
+        self._is_new = "x" in mode
+        self._beside = Beside(target, is_new=self._is_new)
+        mode = mode if self._beside.is_direct else "x+b"
         try:
-            self.file: IO[bytes] = open(self._beside.path, mode)  # noqa: PTH123, SIM115 - it outlives this
+            self.file = cast("IO[bytes]", open(self._beside.path, mode))  # noqa: PTH123, SIM115 - it outlives this
         except OSError as error:
             self._beside.explain(error)
             raise
 
     def settle(self) -> None:
         """Let it take its place."""
-        size = self.file.tell() if self.file.seekable() else 0
+        size = os.fstat(self.file.fileno()).st_size
         self.file.close()
-        self._fs._run(
-            "close",
-            Kind.WRITE,
-            self._path,
-            lambda _op: self._beside.settle(),
-            size=size,
-            is_repeatable=False,
-        )
+
+        def attempt(op: Operation) -> None:
+            self._beside.settle()
+            op.origin.bytes = size
+
+        # What is not beside its place any more has taken it.
+        facts = {"size": size, "is_repeatable": not self._is_new}
+        self._fs._run("close", Kind.WRITE, self._path, attempt, **facts)
 
     def drop(self) -> None:
         """Remove it."""
-        self.file.close()
+        with contextlib.suppress(OSError):
+            self.file.close()
         self._beside.clear()
 
 
@@ -81,54 +90,96 @@ class SpoolStage:
         fs: The guarded filesystem.
         path: The file's path there.
         mode: "wb", "xb" or "ab".
+        send: Sends it; makes one attempt.
         start: How many bytes are there already, for "ab".
-        options: The inner filesystem's own, for opening it.
-        local: Where it is on this machine, for "ab".
     """
 
-    def __init__(  # noqa: PLR0913 - each is a fact of the file
+    def __init__(
         self,
         fs: GuardedFileSystem,
         path: str,
         mode: str,
-        options: Mapping[str, Any],
+        send: Callable[[IO[bytes]], None],
         start: int = 0,
-        local: str | None = None,
     ) -> None:
         self._fs = fs
         self._path = path
         self._mode = mode
-        self._options = options
-        self._local = local
+        self._send = send
         self.start = start
-        self.file: IO[bytes] = tempfile.SpooledTemporaryFile(SMALL)  # noqa: SIM115 - it outlives this
+        self.file = cast("IO[bytes]", tempfile.SpooledTemporaryFile(SMALL))  # noqa: SIM115 - it outlives this
 
     def settle(self) -> None:
         """Send it."""
         size = self.file.seek(0, io.SEEK_END)
-        if self._mode == "ab" and not size and self.start:
+        if not size and self.start:
+            # Nothing is appended.
+            self.file.close()
             return
-        send: Callable[[], None]
-        if self._local is not None:
-            local = self._local
-            send = lambda: appended(local, self.file)  # noqa: E731 - one of two
-        else:
-            send = lambda: published(  # noqa: E731
-                self._fs.inner, self._path, self.file, self._mode, self._options
-            )
-        self._fs._run(
-            "close",
-            Kind.WRITE,
-            self._path,
-            lambda _op: send(),
-            size=size,
-            is_repeatable=self._mode == "wb",
-        )
+
+        def attempt(op: Operation) -> None:
+            self._send(self.file)
+            op.origin.bytes = size
+
+        facts = {"size": size, "is_repeatable": self._mode == "wb"}
+        self._fs._run("close", Kind.WRITE, self._path, attempt, **facts)
         self.file.close()
 
     def drop(self) -> None:
         """Forget it."""
         self.file.close()
+
+
+def stage(
+    fs: GuardedFileSystem, path: str, mode: str, options: Mapping[str, Any]
+) -> Stage:
+    """Begin a file that is to be written.
+
+    Args:
+        fs: The guarded filesystem.
+        path: The file's path there.
+        mode: "wb", "xb" or "ab".
+        options: The inner filesystem's own, for opening it.
+
+    Raises:
+        FileExistsError: It is there, for "xb".
+        OSError: It cannot be written, as far as that can be told.
+    """
+    if (target := local_path(fs.inner, path)) is not None:
+        return fs._run(
+            "open", Kind.WRITE, path, lambda _op: _locally(fs, path, target, mode)
+        )
+    start = 0
+    if mode != "wb":
+        try:
+            info = fs.info(path)
+        except GONE:
+            pass
+        else:
+            if mode == "xb":
+                raise FileExistsError(path)
+            start = info.get("size") or 0
+    below, place = beneath(fs.inner, path)
+
+    def send(source: IO[bytes]) -> None:
+        published(below, place, source, mode, options)
+
+    return SpoolStage(fs, path, mode, send, start)
+
+
+def _locally(fs: GuardedFileSystem, path: str, target: str, mode: str) -> Stage:
+    below, _ = beneath(fs.inner, path)
+    if below.auto_mkdir:
+        below.makedirs(below._parent(target), exist_ok=True)
+    if mode == "ab" and not Beside(target).is_direct:
+        try:
+            start = Path(target).stat().st_size
+        except FileNotFoundError:
+            # Its folder has to be there.
+            Path(target).parent.stat()
+            start = 0
+        return SpoolStage(fs, path, mode, functools.partial(appended, target), start)
+    return BesideStage(fs, path, target, mode)
 
 
 class StagedFile(io.BufferedIOBase):
@@ -161,6 +212,7 @@ class StagedFile(io.BufferedIOBase):
         self.blocksize = io.DEFAULT_BUFFER_SIZE
         self._stage: Stage | None = stage
         self._file = stage.file
+        self._start = stage.start
         self._pid = os.getpid()
         drop_at_exit(self)
 
@@ -217,13 +269,9 @@ class StagedFile(io.BufferedIOBase):
         return place
 
     def flush(self) -> None:
-        """Do nothing to the storage: it has all of it when this is closed."""
-        if not self.closed:
-            self._open().flush()
-
-    @property
-    def _start(self) -> int:
-        return 0 if self._stage is None else self._stage.start
+        """Do nothing to the storage: it gets all of it when this is closed."""
+        if self._stage is not None and not self.closed:
+            self._file.flush()
 
     def _open(self) -> IO[bytes]:
         if self.closed:
@@ -240,9 +288,14 @@ class StagedFile(io.BufferedIOBase):
         """
         if self.closed:
             return
-        super().close()
         if self.autocommit:
             self.commit()
+            return
+        try:
+            super().close()
+        except BaseException as error:
+            self.abort(error)
+            raise
 
     def commit(self) -> None:
         """Let it take its place.
@@ -250,23 +303,27 @@ class StagedFile(io.BufferedIOBase):
         Raises:
             Exception: It could not; what was there before stays.
         """
-        super().close()
         stage = self._taken()
+        super().close()
         if stage is None:
             return
         try:
             stage.file.flush()
             stage.settle()
-        except BaseException:
-            stage.drop()
+        except BaseException as error:
+            _drop(stage, error)
             raise
 
     def abort(self, error: BaseException | None = None) -> None:
-        """Drop it; what was there before stays."""
-        del error
+        """Drop it; what was there before stays.
+
+        Args:
+            error: Why; it is told what could not be removed.
+        """
+        stage = self._taken()
         super().close()
-        if (stage := self._taken()) is not None:
-            stage.drop()
+        if stage is not None:
+            _drop(stage, error)
 
     def discard(self) -> None:
         """Drop it; what was there before stays."""
@@ -295,3 +352,12 @@ class StagedFile(io.BufferedIOBase):
 
     def __reduce__(self) -> Any:
         raise TypeError("A file that is being written is not pickled.")
+
+
+def _drop(stage: Stage, error: BaseException | None) -> None:
+    try:
+        stage.drop()
+    except Exception as left:
+        if error is None:
+            raise
+        error.add_note(f"What was written of it may still be there: {left!r}")

@@ -28,12 +28,16 @@ class Exports:
 
     def __init__(self) -> None:
         self._all: tuple[weakref.ref[Series], ...] = ()
+        self._registries: weakref.WeakSet[CollectorRegistry] = weakref.WeakSet()
         self._lock = threading.Lock()
         renew_in_child(self)
 
     def after_fork(self) -> None:
-        """Take a new lock."""
+        """Take new locks."""
         self._lock = threading.Lock()
+        for registry in self._registries:
+            # Another thread of the parent may have been asking for the metrics.
+            registry._lock = threading.RLock()  # type: ignore[assignment]
 
     def series(self, names: str, registry: CollectorRegistry | None = None) -> Series:
         """Return the series of a vocabulary in a registry, made if there are none.
@@ -62,6 +66,7 @@ class Exports:
                         f"that one, or choose other names. {error}"
                     ) from None
                 found[names] = series
+            self._registries.add(registry)
             known = [each for each in self._all if each() is not None]
             if not any(each() is series for each in known):
                 known.append(weakref.ref(series))

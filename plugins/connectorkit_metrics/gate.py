@@ -19,8 +19,7 @@ class Gate:
     """A lock that is free in each child."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
+        self._open()
         self._is_kept = False
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(
@@ -29,6 +28,12 @@ class Gate:
                 after_in_child=self._after_fork_in_child,
             )
 
+    def _open(self) -> None:
+        self._lock = threading.Lock()
+        # Who forks closes it: who has just left would else be inside again at once.
+        self._door = threading.Lock()
+        self._inside = 0
+
     def enter(self, *, wait: bool = True) -> bool:
         """Enter, unless this thread is inside already, or one is and it may not wait.
 
@@ -36,7 +41,10 @@ class Gate:
         wherever it is collected.
         """
         me = threading.get_ident()
-        if self._inside == me or not self._lock.acquire(blocking=wait):
+        if self._inside == me or not self._door.acquire(blocking=wait):
+            return False
+        self._door.release()
+        if not self._lock.acquire(blocking=wait):
             return False
         self._inside = me
         return True
@@ -47,15 +55,16 @@ class Gate:
         self._lock.release()
 
     def _before_fork(self) -> None:
+        self._door.acquire()
         self._is_kept = self._lock.acquire(timeout=_PATIENCE)
 
     def _after_fork_in_parent(self) -> None:
         if self._is_kept:
             self._lock.release()
+        self._door.release()
 
     def _after_fork_in_child(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
+        self._open()
 
 
 GATE = Gate()

@@ -15,6 +15,7 @@ from connectorkit import (
     Text,
     hookimpl,
 )
+from connectorkit.fork import importing
 from connectorkit.settings import refused_endpoint
 
 if TYPE_CHECKING:
@@ -133,6 +134,18 @@ class S3(ConnectorType[S3Settings]):
             # Another process may write at any time.
             "use_listings_cache": False,
         }
+
+    def client(self, fs: AbstractFileSystem, settings: S3Settings) -> Any:
+        """Return the boto3 client that goes with a filesystem.
+
+        Args:
+            fs: What `open` returned.
+            settings: Its settings.
+        """
+        with importing():
+            from connectorkit_s3.client import door_of
+
+        return door_of(fs, self.arguments(settings)).client
 
     def client_config(self, settings: S3Settings) -> dict[str, Any]:
         """Return the arguments of botocore's `Config`."""

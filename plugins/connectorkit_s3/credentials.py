@@ -5,7 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["renew"]
+__all__ = ["expire", "renew"]
+
+
+def expire(credentials: Any) -> None:
+    """Have credentials renewed before they sign again, if they can be."""
+    if hasattr(credentials, "_expiry_time"):
+        # botocore asks for new ones when these are about to expire; it has no other
+        # way to be told.
+        credentials._expiry_time = datetime.min.replace(tzinfo=UTC)
 
 
 async def renew(session: Any) -> None:
@@ -14,8 +22,4 @@ async def renew(session: Any) -> None:
     Args:
         session: aiobotocore's.
     """
-    credentials = await session.get_credentials()
-    if hasattr(credentials, "_expiry_time"):
-        # botocore asks for new ones when these are about to expire; it has no other
-        # way to be told.
-        credentials._expiry_time = datetime.min.replace(tzinfo=UTC)
+    expire(await session.get_credentials())

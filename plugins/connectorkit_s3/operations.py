@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from connectorkit import Operation
 
-__all__ = ["Rewind", "facts_of", "kind_of", "length_of"]
+__all__ = ["Rewind", "facts_of", "kind_of", "left_behind", "length_of"]
 
 
 def kind_of(method: str) -> Kind:
@@ -47,6 +47,20 @@ def length_of(body: Any) -> int:
     except (AttributeError, OSError, TypeError, ValueError):
         return 0
     return max(0, int(end) - int(here))
+
+
+def left_behind(names: Mapping[str, Any], error: Exception) -> str:
+    """Say that an upload could not be aborted.
+
+    Args:
+        names: Its bucket, key and ID.
+        error: Why.
+    """
+    return (
+        f"connectorkit: the parts of upload {names['UploadId']!r} to "
+        f"{names['Bucket']}/{names['Key']} could not be removed and are still "
+        f"stored: {type(error).__name__}."
+    )
 
 
 class Rewind:

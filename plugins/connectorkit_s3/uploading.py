@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from connectorkit.together import together
+from connectorkit_s3.operations import left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -121,9 +122,5 @@ async def abandon(fs: S3Wire, names: Mapping[str, str]) -> str:
         # It is gone already.
         return ""
     except Exception as error:  # noqa: BLE001 - what went wrong before says more
-        return (
-            f"connectorkit: the parts of upload {names['UploadId']!r} to "
-            f"{names['Bucket']}/{names['Key']} could not be removed and are still "
-            f"stored: {type(error).__name__}."
-        )
+        return left_behind(names, error)
     return ""

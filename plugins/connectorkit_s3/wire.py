@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -13,23 +12,25 @@ from aiobotocore.session import AioSession
 from s3fs.core import S3FileSystem
 from s3fs.errors import translate_boto_error
 
-from connectorkit import Fault, Kind, NotReplayable
+from connectorkit import Fault
 from connectorkit.body import Body
 from connectorkit.wire import sending_once
 from connectorkit.wired import Wired
 from connectorkit_s3.credentials import renew
+from connectorkit_s3.operations import Rewind, facts_of, kind_of, length_of
 from connectorkit_s3.reading import Reading, S3Body
 from connectorkit_s3.remedies import status_of
+from connectorkit_s3.sdk import RETRIES, loader, stay
 from connectorkit_s3.settling import settled
 
 if TYPE_CHECKING:
     import aiohttp
 
     from connectorkit import Operation
+    from connectorkit_s3.client import Door
 
-__all__ = ["Rewind", "S3Wire", "kind_of"]
+__all__ = ["S3Wire"]
 
-_REDIRECTS = {301, 302, 307, 400}
 # S3 makes a bucket that names no place there, and refuses to hear its name.
 _DEFAULT_PLACE = {"LocationConstraint": "us-east-1"}
 _pid = os.getpid
@@ -52,11 +53,13 @@ class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
     session: Any
     # s3fs counts attempts, not retries; 0 would raise None.
     retries = 1
+    # boto3's way to the same storage, once somebody asked for it.
+    door: Door | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Another process may write at any time.
         kwargs.setdefault("use_listings_cache", False)
-        self._part_sizes: dict[str, dict[int, int]] = {}
+        self._part_sizes: dict[str, dict[int, int | None]] = {}
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -74,25 +77,34 @@ class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
         return {
             "http_session_cls": SingleSendSession,
             **config,
-            # One owner of retries: botocore makes one attempt.
-            "retries": {"mode": "standard", "total_max_attempts": 1},
+            "retries": RETRIES,
         }
 
     async def set_session(self, *args: Any, **kwargs: Any) -> Any:
         """Connect, or return the client."""
+        if self._s3 is not None and not (args or kwargs):
+            return self._s3
         if self.session is None:
             self.session = AioSession(**self.kwargs)
-            self.session.register_component("data_loader", _loader())
+            self.session.register_component("data_loader", loader())
         client = await super().set_session(*args, **kwargs)
         self._s3creator.connectorkit_pid = _pid()
         client.meta.events.register_first(
-            "needs-retry.s3", _stay, unique_id="connectorkit-stay"
+            "needs-retry.s3", stay, unique_id="connectorkit-stay"
         )
         return client
 
     _connect = set_session
 
+    @property
+    def in_flight(self) -> int:
+        """Requests under way, bodies that are still to be read included."""
+        through_door = self.door.in_flight if self.door is not None else 0
+        return super().in_flight + through_door
+
     async def _let_go(self) -> None:
+        if self.door is not None:
+            self.door.let_go()
         creator, self._s3 = getattr(self, "_s3creator", None), None
         if creator is None or creator._client is None:
             return
@@ -135,7 +147,7 @@ class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
         self, method: str, more: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         body = kwargs.get("Body")
-        op = self._operation(method, kwargs, _length(body))
+        op = self._operation(method, kwargs, length_of(body))
         rewind = Rewind(body)
         may_be_done = False
 
@@ -145,6 +157,7 @@ class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
             try:
                 return await self.send(method, more, kwargs)
             except Exception as error:
+                rewind.failed = error
                 verdict = op.classify(error)
                 may_be_done |= verdict.is_sent and verdict.fault.is_outage
                 raise
@@ -161,25 +174,23 @@ class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
                     return done
             raise
         finally:
+            # Its traceback holds these frames.
+            rewind.failed = None
             if method in {"complete_multipart_upload", "abort_multipart_upload"}:
                 self._part_sizes.pop(kwargs["UploadId"], None)
         op.bytes = op.size
-        if method == "upload_part":
+        if method in {"upload_part", "upload_part_copy"}:
             sizes = self._part_sizes.setdefault(kwargs["UploadId"], {})
-            sizes[kwargs["PartNumber"]] = op.size
+            # What is copied tells nobody its size.
+            size = op.size if method == "upload_part" else None
+            sizes[kwargs["PartNumber"]] = size
         return answer
 
     def _operation(
         self, method: str, kwargs: dict[str, Any], size: int = 0
     ) -> Operation:
-        bucket = str(kwargs.get("Bucket") or "")
-        about = kwargs.get("Key") or kwargs.get("Prefix") or ""
         return self.pipeline.operation(
-            method,
-            kind_of(method),
-            bucket=bucket,
-            path=f"{bucket}/{about}" if about else bucket,
-            size=size,
+            method, kind_of(method), **facts_of(kwargs), size=size
         )
 
     async def send(
@@ -204,79 +215,7 @@ class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
                 raise FileExistsError(path) from error
             raise told from error
 
-    def uploaded(self, upload_id: str) -> int:
-        """Return how many bytes of an upload have arrived."""
-        return sum(self._part_sizes.get(upload_id, {}).values())
-
-
-class Rewind:
-    """Puts a body back to its beginning for each further attempt."""
-
-    def __init__(self, body: Any) -> None:
-        self._body = body if hasattr(body, "read") else None
-        self._start = 0
-        self._can_seek = True
-        if self._body is not None:
-            try:
-                self._start = self._body.tell()
-            except (AttributeError, OSError):
-                self._can_seek = False
-
-    def __call__(self, op: Operation) -> None:
-        """Put it back, before an attempt.
-
-        Raises:
-            NotReplayable: It can be read only once.
-        """
-        if self._body is None or op.origin.attempts <= 1:
-            return
-        if not self._can_seek:
-            raise NotReplayable(
-                f"{op}: its body can be read only once, so it is not tried again: "
-                "pass bytes, or a file that can seek."
-            )
-        self._body.seek(self._start)
-
-
-def kind_of(method: str) -> Kind:
-    """Return what an operation of S3's does, by its name."""
-    verb, _, _ = method.partition("_")
-    if verb == "list":
-        return Kind.LIST
-    if verb in {"delete", "abort"}:
-        return Kind.DELETE
-    return Kind.READ if verb in {"get", "head", "select"} else Kind.WRITE
-
-
-def _length(body: Any) -> int:
-    try:
-        return len(body)
-    except TypeError:
-        return 0
-
-
-@functools.cache
-def _loader() -> Any:
-    """Let all clients share botocore's description of S3.
-
-    Each would read its own: 12 MB and a tenth of a second for each tenant.
-    """
-    return AioSession().get_component("data_loader")
-
-
-def _stay(
-    request_dict: dict[str, Any], response: Any = None, **_kwargs: object
-) -> None:
-    """Keep botocore from following who redirects, but is no S3.
-
-    S3 names the bucket's region when it redirects. Without one, botocore would ask for
-    it by a request that is redirected in turn, a hundred times over; or by one that
-    nobody counts, when HEAD is answered 400 as it is where a token has expired.
-    """
-    if response is None or response[0].status_code not in _REDIRECTS:
-        return
-    about = response[1]
-    headers = about.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    is_told = "x-amz-bucket-region" in headers or about.get("Error", {}).get("Region")
-    if not is_told:
-        request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
+    def uploaded(self, upload_id: str) -> int | None:
+        """Return how many bytes of an upload have arrived; None if nobody knows."""
+        sizes = [*self._part_sizes.get(upload_id, {}).values()]
+        return None if None in sizes else sum(filter(None, sizes))

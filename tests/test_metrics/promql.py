@@ -6,6 +6,7 @@ ends of its window, which no alert there is near enough to notice.
 
 from __future__ import annotations
 
+import itertools
 import operator
 import re
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -192,7 +193,7 @@ def _between(values: list[float | None], begin: int, end: int) -> list[float]:
 
 
 def _increase(values: list[float]) -> float:
-    steps = zip(values, values[1:], strict=False)
+    steps = itertools.pairwise(values)
     return sum(after - before if after >= before else after for before, after in steps)
 
 

@@ -1,4 +1,4 @@
-"""What the tests of metrics share: a registry, and operations that end as they are told."""
+"""What the tests of metrics share: a registry, and operations that end as told."""
 
 from __future__ import annotations
 

@@ -1,0 +1,496 @@
+"""Every fault befalls every request of GCS: right bytes, or an error and nothing by half.
+
+The proxy stands before the emulator and counts. The emulator answers for each object
+that is there afterwards; it names no version of what it sends, so reading goes on only
+by reading again what was read, and it cannot cancel an upload.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import urllib.error
+import urllib.request
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import aiohttp
+import pytest
+
+from connectorkit import ConnectorKit, Operation, Policy, hookimpl
+from connectorkit.errors import AttemptTimedOut, ObjectChanged, WrongAnswer
+from connectorkit.testing import (
+    Drip,
+    Fault,
+    FaultProxy,
+    LoseReply,
+    ReplaceObject,
+    ResetBeforeReply,
+    ResetMidBody,
+    Stall,
+    Status,
+    Truncate,
+    VirtualClock,
+    WholeForRange,
+)
+from connectorkit_gcs.json_client import HttpError
+from contracts.places import settings_for
+from servers import GcsEmulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from fsspec import AbstractFileSystem
+
+_ATTEMPTS = 3
+_CHUNK = 1 << 18
+_OLD = b"old " * 50_000
+_NEW = b"new " * (2 * _CHUNK // 4) + b"and a rest"
+_PIECE = 64 << 10
+_RETRY = {
+    "attempts": _ATTEMPTS,
+    "base_delay": 0,
+    "budget_ratio": None,
+    "budget_burst": None,
+}
+# What a failed call may end with.
+_FAILURES = (OSError, HttpError, aiohttp.ClientError)
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[GcsEmulator]:
+    """Run an emulator that none but these tests use."""
+    with GcsEmulator() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def bucket(emulator: GcsEmulator) -> str:
+    """Make a bucket that keeps nothing of what is deleted, which would cost time."""
+    name = emulator.bucket()
+    off = {"softDeletePolicy": {"retentionDurationSeconds": "0"}}
+    _ask("PATCH", f"{emulator.endpoint_url}/storage/v1/b/{name}", json.dumps(off))
+    return name
+
+
+@pytest.fixture(scope="module")
+def listening(emulator: GcsEmulator) -> Iterator[FaultProxy]:
+    """Stand before the emulator."""
+    with FaultProxy(emulator.endpoint_url) as proxy:
+        yield proxy
+
+
+def _ask(method: str, url: str, data: str | bytes | None = None) -> bytes:
+    body = data.encode() if isinstance(data, str) else data
+    kind = "application/json" if isinstance(data, str) else "application/octet-stream"
+    asked = urllib.request.Request(  # noqa: S310 - of this machine
+        url, body, {"Content-Type": kind}, method=method
+    )
+    with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310 - as above
+        content: bytes = answer.read()
+    return content
+
+
+@dataclass
+class Counts(Policy):
+    """Counts the attempts of each operation, to be compared with the proxy's log."""
+
+    name = "counts"
+    attempts: Counter[str] = field(default_factory=Counter)
+
+    def __init__(self, settings: Any = None) -> None:
+        super().__init__(settings)
+        self.attempts = Counter()
+
+    def ended(self, op: Operation, error: BaseException | None) -> None:
+        del error
+        self.attempts[op.name] += op.attempts
+
+
+class _Teaches:
+    @hookimpl
+    def connectorkit_policies(self) -> list[type[Policy]]:
+        return [Counts]
+
+
+class Place:
+    """A bucket behind a proxy, and a look at the store itself."""
+
+    def __init__(self, proxy: FaultProxy, store: str, bucket: str) -> None:
+        self.proxy = proxy
+        self._store = store
+        self.bucket = bucket
+        self.folder = secrets.token_hex(4)
+        self.path = f"{bucket}/{self.folder}/object"
+        self.clock = VirtualClock()
+        self.counts: Counts | None = None
+
+    def put(self, content: bytes) -> None:
+        """Write the object past the proxy."""
+        name = f"name={self.folder}%2Fobject"
+        where = f"/upload/storage/v1/b/{self.bucket}/o?uploadType=media&{name}"
+        _ask("POST", f"{self._store}{where}", content)
+
+    def content(self, name: str = "object") -> bytes | None:
+        """Read past the proxy; None if there is nothing."""
+        where = f"/download/storage/v1/b/{self.bucket}/o/{self.folder}%2F{name}"
+        try:
+            return _ask("GET", f"{self._store}{where}?alt=media")
+        except urllib.error.HTTPError as error:
+            error.close()
+            return None
+
+    def clear(self) -> None:
+        """Delete past the proxy: the emulator is the slower the more it has."""
+        for name in ("object", "object-2"):
+            with contextlib.suppress(urllib.error.HTTPError):
+                where = f"/storage/v1/b/{self.bucket}/o/{self.folder}%2F{name}"
+                _ask("DELETE", f"{self._store}{where}")
+
+    @contextlib.contextmanager
+    def fs(self, *policies: str, **tables: Any) -> Iterator[AbstractFileSystem]:
+        """Open the bucket by the proxy."""
+        settings = {**settings_for("gcs", self.proxy_as_server()), "read_timeout": 30}
+        config = {
+            "connectors": {"it": {"type": "gcs", "settings": settings}},
+            "policies": {
+                "enabled": ["retry", *policies, "counts"],
+                "retry": _RETRY,
+                **tables,
+            },
+        }
+        with ConnectorKit(config, clock=self.clock) as kit:
+            kit.register(_Teaches(), "counts")
+            connector = kit.resolve("it")
+            [self.counts] = [
+                p for p in connector._policies if isinstance(p, Counts)
+            ]
+            yield connector.fs
+
+    def proxy_as_server(self) -> Any:
+        """Return what `settings_for` takes for a server."""
+
+        class Server:
+            endpoint_url = self.proxy.url
+
+        return Server()
+
+    def requests(self) -> Counter[str]:
+        """Return what the proxy saw, by operation."""
+        return Counter(each.operation for each in self.proxy.log)
+
+    def assert_counted(self) -> None:
+        """See that each request on the wire was an attempt of its operation."""
+        assert self.counts is not None
+        assert self.counts.attempts == self.requests()
+
+
+@pytest.fixture
+def place(listening: FaultProxy, emulator: GcsEmulator, bucket: str) -> Iterator[Place]:
+    """Put one old object into a bucket behind a proxy that does no harm yet."""
+    it = Place(listening, emulator.endpoint_url, bucket)
+    it.put(_OLD)
+    yield it
+    it.clear()
+    listening.heal()
+    listening.clear()
+
+
+# What is done, and what it comes to.
+_Call: TypeAlias = "Callable[[AbstractFileSystem, str, Path], object]"
+
+
+def _read(fs: AbstractFileSystem, path: str, _: Path) -> bytes:
+    with fs.open(path, block_size=_PIECE, cache_type="readahead") as file:
+        return b"".join(iter(lambda: file.read(_PIECE), b""))
+
+
+def _prefetch(fs: AbstractFileSystem, path: str, _: Path) -> bytes:
+    with fs.open(path) as file:
+        return b"".join(iter(lambda: file.read(_PIECE), b""))
+
+
+def _get(fs: AbstractFileSystem, path: str, folder: Path) -> bytes:
+    target = folder / "file"
+    target.write_bytes(b"what was here")
+    try:
+        fs.get_file(path, str(target))
+    except BaseException:
+        assert target.read_bytes() == b"what was here"
+        raise
+    finally:
+        assert [each.name for each in folder.iterdir()] == ["file"]
+    return target.read_bytes()
+
+
+def _write(fs: AbstractFileSystem, path: str, _: Path) -> None:
+    with fs.open(path, "wb", block_size=_CHUNK) as file:
+        for start in range(0, len(_NEW), _CHUNK // 2):
+            file.write(_NEW[start : start + _CHUNK // 2])
+
+
+_READS: dict[str, _Call] = {
+    "cat": lambda fs, path, _: fs.cat_file(path),
+    "range": lambda fs, path, _: fs.cat_file(path, start=10, end=150_000),
+    "read": _read,
+    "prefetch": _prefetch,
+    "get": _get,
+}
+_CALLS: dict[str, tuple[_Call, str]] = {
+    **{name: (call, "objects.download") for name, call in _READS.items()},
+    "put": (lambda fs, path, _: fs.pipe_file(path, _NEW), "objects.insert"),
+    "write_start": (_write, "resumable.start"),
+    "write_part": (_write, "resumable.upload"),
+    "list": (
+        lambda fs, path, _: fs.find(path.rpartition("/")[0]),
+        "objects.list",
+    ),
+    "cp": (lambda fs, path, _: fs.cp_file(path, f"{path}-2"), "objects.rewrite"),
+    "rm": (lambda fs, path, _: fs.rm_file(path), "objects.delete"),
+}
+_BODILESS = {"rm"}
+
+
+def _assert_done(name: str, result: object, place: Place) -> None:
+    """See that a call has come to what it should."""
+    expected: dict[str, object] = {
+        **dict.fromkeys(_READS, _OLD),
+        "range": _OLD[10:150_000],
+        "list": [place.path],
+    }
+    if name in expected:
+        assert result == expected[name]
+    stored = place.content()
+    if name in {"put", "write_start", "write_part"}:
+        assert stored == _NEW
+    elif name == "rm":
+        assert stored is None
+    else:
+        assert stored == _OLD
+    if name == "cp":
+        assert place.content("object-2") == _OLD
+
+
+_ONCE: dict[str, Fault] = {
+    "408": Status(408),
+    "429": Status(429),
+    "429_rate_limit_403": Status(403, "rateLimitExceeded"),
+    "500": Status(500),
+    "502": Status(502),
+    "503": Status(503),
+    "504": Status(504),
+    "reset": ResetBeforeReply(),
+    "reset_mid_request": ResetBeforeReply(at=0),
+    "reset_mid_body": ResetMidBody(),
+    "truncate": Truncate(),
+    "lose_reply": LoseReply(),
+}
+
+
+@pytest.mark.parametrize("fault", _ONCE)
+@pytest.mark.parametrize("name", _CALLS)
+def test_fault_that_passes(
+    name: str, fault: str, place: Place, tmp_path: Path
+) -> None:
+    """After one fault the call comes to the same as without it, by one attempt more.
+
+    A chunk that was not answered costs one more: the upload is asked how far it got.
+    """
+    call, operation = _CALLS[name]
+    place.proxy.inject(_ONCE[fault], when=operation)
+    with place.fs() as fs:
+        result = call(fs, place.path, tmp_path)
+    _assert_done(name, result, place)
+    place.assert_counted()
+    usual = {"read": 2, "prefetch": 4, "write_part": 3}.get(name, 1)
+    further = 1
+    if name == "write_part" and not fault.startswith("429"):
+        is_taken = fault in {"lose_reply", "reset_mid_body", "truncate"}
+        further = 1 if is_taken else 2
+    assert place.requests()[operation] == usual + further
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("fault", ["503", "reset", "reset_mid_request", "lose_reply"])
+def test_fault_of_each_chunk(
+    fault: str, which: int, place: Place, tmp_path: Path
+) -> None:
+    """Whichever chunk is not answered, the object is what was written.
+
+    Where the last was taken, the emulator forgets the upload: the object tells.
+    """
+    place.proxy.inject(_ONCE[fault], when="resumable.upload", after=which)
+    with place.fs() as fs:
+        _write(fs, place.path, tmp_path)
+    assert place.content() == _NEW
+    place.assert_counted()
+    is_taken = fault == "lose_reply"
+    assert place.requests() == {
+        "resumable.start": 1,
+        "resumable.upload": 3 + (1 if is_taken else 2),
+        **({"objects.get": 1} if is_taken and which == 2 else {}),
+    }
+
+
+_FOR_EVER: dict[str, Fault] = {
+    "429": Status(429),
+    "503": Status(503),
+    "reset": ResetBeforeReply(),
+    "reset_mid_body": ResetMidBody(),
+    "truncate": Truncate(at=0.3),
+    "lose_reply": LoseReply(),
+}
+
+
+@pytest.mark.parametrize("fault", _FOR_EVER)
+@pytest.mark.parametrize("name", _CALLS)
+def test_fault_that_stays(
+    name: str, fault: str, place: Place, tmp_path: Path
+) -> None:
+    """A request that always fails is sent as often as attempts are configured.
+
+    The call ends with the last error, which says so; nothing is left by half.
+    """
+    call, operation = _CALLS[name]
+    place.proxy.inject(_FOR_EVER[fault], times=None, when=operation)
+    with place.fs() as fs, pytest.raises(_FAILURES) as it:
+        call(fs, place.path, tmp_path)
+    assert f"{_ATTEMPTS} attempts" in it.value.__notes__[0]
+    assert place.requests()[operation] == _ATTEMPTS
+    place.assert_counted()
+    is_answered = fault in {"429", "503", "reset"}
+    stored = place.content()
+    if name == "rm":
+        assert (stored is None) is not is_answered
+    elif name == "put" and not is_answered:
+        # It was done, and nobody heard of it.
+        assert stored == _NEW
+    else:
+        assert stored == _OLD
+    if name == "write_part":
+        assert place.requests()["resumable.cancel"] == 1
+        assert "could not be cancelled" in it.value.__notes__[-1]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 412, 501])
+@pytest.mark.parametrize("name", _CALLS)
+def test_answer_for_good(
+    name: str, status: int, place: Place, tmp_path: Path
+) -> None:
+    """What the service answers for good is asked once, and changes nothing."""
+    call, operation = _CALLS[name]
+    place.proxy.inject(Status(status), times=None, when=operation)
+    families = {403: PermissionError, 404: FileNotFoundError, 412: FileExistsError}
+    if name in {"read", "prefetch"}:
+        # What was there when it was opened is not there any more.
+        families |= {404: ObjectChanged, 412: ObjectChanged}
+    with place.fs() as fs, pytest.raises(families.get(status, HttpError)):
+        call(fs, place.path, tmp_path)
+    assert place.requests()[operation] == 1
+    place.assert_counted()
+    assert place.content() == _OLD
+
+
+@pytest.mark.parametrize("name", ["cat", "get", "put", "write_part", "list"])
+def test_stall(name: str, place: Place, tmp_path: Path) -> None:
+    """A request that is never answered is given up after its time, and sent again."""
+    call, operation = _CALLS[name]
+    place.proxy.inject(Stall(), when=operation)
+    with place.fs("timeout", timeout={"seconds": 1, "slowest": 1e12}) as fs:
+        result = call(fs, place.path, tmp_path)
+    _assert_done(name, result, place)
+    place.assert_counted()
+
+
+def test_stall_that_stays(place: Place, tmp_path: Path) -> None:
+    """A body that stands still for good ends in a time-out, as often as configured."""
+    place.proxy.inject(Stall(at=0.5), times=None, when="objects.download")
+    with (
+        place.fs("timeout", timeout={"seconds": 0.3, "slowest": 1e12}) as fs,
+        pytest.raises(AttemptTimedOut),
+    ):
+        _get(fs, place.path, tmp_path)
+    assert place.requests() == {"objects.download": _ATTEMPTS}
+
+
+@pytest.mark.parametrize("name", ["cat", "range", "get"])
+def test_drip(name: str, place: Place, tmp_path: Path) -> None:
+    """A body that comes in small pieces is read to its end by one request."""
+    place.proxy.inject(Drip(size=20_000, interval=0.001), when="objects.download")
+    with place.fs() as fs:
+        _assert_done(name, _READS[name](fs, place.path, tmp_path), place)
+    assert place.requests() == {"objects.download": 1}
+
+
+@pytest.mark.parametrize("content", [None, _OLD])
+@pytest.mark.parametrize("name", ["range", "read", "prefetch"])
+def test_whole_object_for_a_range(
+    name: str, content: bytes | None, place: Place, tmp_path: Path
+) -> None:
+    """The whole object is never taken for a part of it, and asked for once more."""
+    fault = WholeForRange(content)
+    place.proxy.inject(fault, when="objects.download")
+    with place.fs() as fs:
+        _assert_done(name, _READS[name](fs, place.path, tmp_path), place)
+    place.proxy.inject(fault, times=None, when="objects.download")
+    place.proxy.clear()
+    with place.fs() as fs, pytest.raises(WrongAnswer):
+        _READS[name](fs, place.path, tmp_path)
+    # What is wrong twice is not wrong by chance.
+    assert place.requests()["objects.download"] == 2
+
+
+@pytest.mark.parametrize("name", ["read", "prefetch"])
+def test_object_replaced_between_ranges(
+    name: str, place: Place, tmp_path: Path
+) -> None:
+    """An open file never goes on in another version, be it as long as its own."""
+    other = b"other" * (len(_OLD) // 5)
+    assert len(other) == len(_OLD)
+    replace = ReplaceObject(lambda _: place.put(other))
+    place.proxy.inject(replace, when="objects.download", after=1)
+    with place.fs() as fs, pytest.raises(ObjectChanged):
+        _READS[name](fs, place.path, tmp_path)
+
+
+@pytest.mark.parametrize("other", [b"other" * (len(_OLD) // 5), b"s", _OLD + b"x"])
+@pytest.mark.parametrize("name", ["cat", "range", "get"])
+def test_object_replaced_within_a_body(
+    name: str, other: bytes, place: Place, tmp_path: Path
+) -> None:
+    """A body that broke off is not gone on with in another version."""
+    place.proxy.inject(ResetMidBody(), when="objects.download")
+    replace = ReplaceObject(lambda _: place.put(other))
+    place.proxy.inject(replace, when="objects.download")
+    with place.fs() as fs, pytest.raises((ObjectChanged, WrongAnswer)):
+        _READS[name](fs, place.path, tmp_path)
+
+
+def test_retry_after(place: Place, tmp_path: Path) -> None:
+    """The service is not asked again before it wants to be; too long is not waited."""
+    del tmp_path
+    place.proxy.inject(Status(503, retry_after=7), when="objects.download")
+    with place.fs() as fs:
+        assert fs.cat_file(place.path) == _OLD
+        assert place.clock.slept == [7]
+        place.proxy.inject(Status(429, retry_after=3600), when="objects.download")
+        with pytest.raises(HttpError):
+            fs.cat_file(place.path)
+    assert place.clock.slept == [7]
+
+
+@pytest.mark.parametrize("name", _CALLS)
+def test_bare(name: str, place: Place, tmp_path: Path) -> None:
+    """Without policies a request that fails is sent once."""
+    call, operation = _CALLS[name]
+    place.proxy.inject(Status(503), times=None, when=operation)
+    settings = settings_for("gcs", place.proxy_as_server())
+    config = {
+        "connectors": {"it": {"type": "gcs", "settings": settings, "policies": []}}
+    }
+    with ConnectorKit(config) as kit, pytest.raises(_FAILURES):
+        call(kit.resolve("it").fs, place.path, tmp_path)
+    assert place.requests()[operation] == 1
