@@ -118,6 +118,8 @@ class Operation:
         """
         limited = copy(self)
         limited._origin = self.origin
+        # Of the origin alone.
+        limited.known = limited._verdict = None
         limited.known = None
         limited.tighten(self.now() + seconds, late, slowest)
         return limited

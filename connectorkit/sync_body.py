@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from connectorkit.body import Body
+from connectorkit.body import Answer, Body
 from connectorkit.operation import Sleep
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class SyncBody:
         ended: Callable[[], object] = lambda: None,
     ) -> None:
         self._name = str(op)
-        self._body = _Unwaiting(pipeline, op, attempt, ended)
+        self._body = _UnwaitingBody(pipeline, op, attempt, ended)
 
     @property
     def closed(self) -> bool:
@@ -86,21 +86,34 @@ class SyncBody:
 
         Raises:
             Exception: What the operation ends with.
-            ValueError: It was closed, or failed, before its end.
+            OSError: It has ended with an error before.
+            ValueError: It was closed before its end.
         """
-        body = self._body
-        if body.closed and not body.is_whole:
-            # An empty answer would be taken for the end.
-            raise ValueError(f"{self._name}: its body ended before its time.")
-        return _finished(body.read(amount))
+        if self._body.is_dropped:
+            # None at all would be taken for its end.
+            raise ValueError(f"{self._name}: its body was closed before its end.")
+        return _finished(self._body.read(amount))
 
     def close(self) -> None:
         """Drop it; if it was not read to its end, that says nothing of the service."""
         self._body.close()
 
 
-class _Unwaiting(Body):
-    """A body whose coroutines never wait: what they would await is done by then."""
+@dataclass(slots=True)
+class _Unwaiting:
+    """A source whose coroutines never wait."""
+
+    source: SyncSource
+
+    async def read(self, amount: int, /) -> bytes:
+        return self.source.read(amount)
+
+    def close(self) -> None:
+        self.source.close()
+
+
+class _UnwaitingBody(Body):
+    """A body whose coroutines never wait."""
 
     _is_filling = True
 
@@ -108,17 +121,21 @@ class _Unwaiting(Body):
         self,
         pipeline: Pipeline,
         op: Operation,
-        attempt: Callable[[Operation, int], Any],
+        attempt: Callable[[Operation, int], SyncAnswer],
         ended: Callable[[], object],
     ) -> None:
-        super().__init__(pipeline, op, attempt)
+        async def unwaiting(op: Operation, offset: int) -> Answer:
+            answer = attempt(op, offset)
+            return Answer(_Unwaiting(answer.source), answer.size)
+
+        super().__init__(pipeline, op, unwaiting)
         self._ended = ended
-        self.is_whole = False
+        self.is_dropped = False
 
     async def _limited(self, op: Operation, attempt: Callable[[Operation], Any]) -> Any:
         if op.left() <= 0:
             raise op.overrun()
-        return attempt(op)
+        return await attempt(op)
 
     async def _wait(self, effect: Any) -> Any:
         if effect.__class__ is Sleep:
@@ -128,7 +145,7 @@ class _Unwaiting(Body):
     def _finish(self, error: BaseException | None) -> None:
         if self.closed:
             return
-        self.is_whole = error is None
+        self.is_dropped = isinstance(error, GeneratorExit)
         super()._finish(error)
         self._ended()
 

@@ -23,10 +23,10 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 class Beside:
     """A place beside a local file; for a `with`, at whose end it becomes the file.
 
-    An exception leaves what was there before, and nothing else. A link is followed. The
-    new file has the mode of the old one, and its owner if that is allowed; who knows the
-    old one by a hard link keeps the old one. What is no regular file (a pipe, a device,
-    a folder) is written itself.
+    An exception leaves what was there before, and nothing else. A link is followed.
+    The new file has the mode of the old one, and its owner if that is allowed; who has
+    the old one by a hard link keeps it. What is no regular file (a pipe, a device, a
+    folder) is written itself.
 
     Args:
         target: The file.

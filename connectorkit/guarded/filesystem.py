@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from fsspec import AbstractFileSystem
 from fsspec.utils import tokenize
 
-from connectorkit.call import joined
 from connectorkit.errors import NotPicklable
 from connectorkit.faults import Fault
 from connectorkit.guarded.inner import GONE, brings, is_async
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from connectorkit.operation import Operation
     from connectorkit.pipeline import Pipeline
 
-__all__ = ["GuardedFileSystem"]
+__all__ = ["GuardedFileSystem", "raise_unless_gone"]
 
 T = TypeVar("T")
 _END = object()
@@ -158,11 +157,13 @@ class GuardedFileSystem(LayeredOpen, Transfers, AbstractFileSystem):  # type: ig
             info: dict[str, Any] = self.info(path)
         except FileNotFoundError:
             raise
-        except Exception as error:
-            return self._unseen(error)
+        except Exception as error:  # noqa: BLE001 - judged
+            self._accept_unseen(error)
+            return None
         return info
 
-    def _unseen(self, error: Exception) -> None:
+    def _accept_unseen(self, error: Exception) -> None:
+        """Raise an error of looking a file up, unless reading it may work."""
         fault = self.pipeline.scope.classify(error).fault
         if fault.is_outage or fault is Fault.LOCAL:
             raise error
@@ -243,7 +244,7 @@ class GuardedFileSystem(LayeredOpen, Transfers, AbstractFileSystem):  # type: ig
         Raises:
             OSError: A folder cannot be listed, and `on_error` does not say what then.
         """
-        on_error = _raise_unless_gone if on_error is None else on_error
+        on_error = raise_unless_gone if on_error is None else on_error
         if brings(self.inner, "walk"):
             kwargs = {"maxdepth": maxdepth, "topdown": topdown, **kwargs}
             yield from self._inner_walk(path, on_error, kwargs)
@@ -358,6 +359,7 @@ def _guarded_of(connector: Connector) -> AbstractFileSystem:
     return connector.opened().guarded
 
 
-def _raise_unless_gone(error: OSError) -> None:
+def raise_unless_gone(error: OSError) -> None:
+    """Raise what a folder cannot be listed for, unless it is not there."""
     if not isinstance(error, GONE):
         raise error

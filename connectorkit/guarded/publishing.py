@@ -25,10 +25,12 @@ __all__ = [
     "SMALL",
     "appended",
     "copied",
+    "has_own",
     "opening",
     "piped",
     "published",
     "put",
+    "told",
     "waits",
 ]
 
@@ -44,7 +46,7 @@ def opening(mode: str) -> str:
 
 
 def waits(inner: AbstractFileSystem, path: str) -> bool:
-    """Tell whether `pipe_file` waits for the end of a transaction: by `open` it does."""
+    """Tell whether `pipe_file` is by `open`, and waits for a transaction's end."""
     fs, _ = beneath(inner, path)
     return isinstance(fs, MemoryFileSystem) or not brings_either(fs, "pipe_file")
 
@@ -62,12 +64,12 @@ def piped(
         with _landing(fs, target, mode) as beside:
             Path(beside).write_bytes(value)
     elif brings_either(fs, "pipe_file") and (mode != "create" or _knows_mode(fs)):
-        inner.pipe_file(path, value, **_told(mode), **options)
+        inner.pipe_file(path, value, **told(mode), **options)
     else:
         published(fs, place, io.BytesIO(value), opening(mode), options)
 
 
-def put(  # noqa: PLR0913 - fsspec's own signature
+def put(  # noqa: PLR0913, PLR0917 - fsspec's own signature
     inner: AbstractFileSystem,
     lpath: str,
     rpath: str,
@@ -81,7 +83,7 @@ def put(  # noqa: PLR0913 - fsspec's own signature
         with _landing(fs, target, mode, lpath) as beside:
             fs.put_file(lpath, beside, callback=callback, **options)
     elif brings_either(fs, "put_file"):
-        inner.put_file(lpath, rpath, callback=callback, **_told(mode), **options)
+        inner.put_file(lpath, rpath, callback=callback, **told(mode), **options)
     else:
         fs.makedirs(fs._parent(place), exist_ok=True)
         with Path(lpath).open("rb") as source:
@@ -124,8 +126,8 @@ def _are_one(source: str, target: str) -> bool:
         return False
 
 
-def _told(mode: str) -> dict[str, str]:
-    # Not all know the word for what all do.
+def told(mode: str) -> dict[str, str]:
+    """Return how a filesystem is told of a mode: not all know the usual one's name."""
     return {} if mode == "overwrite" else {"mode": mode}
 
 
@@ -264,10 +266,11 @@ def _is_deferred(file: Any) -> bool:
     """Tell whether a file waits for its `commit`."""
     if getattr(file, "autocommit", False):
         return False
-    return _has_own(file, "commit") and _has_own(file, "discard")
+    return has_own(file, "commit") and has_own(file, "discard")
 
 
-def _has_own(file: Any, name: str) -> bool:
+def has_own(file: Any, name: str) -> bool:
+    """Tell whether a file has a method that is not fsspec's empty one."""
     if isinstance(file, AbstractBufferedFile):
         fsspecs = getattr(AbstractBufferedFile, name)
         return getattr(type(file), name) is not fsspecs or name in vars(file)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from connectorkit.guarded.filesystem import GuardedFileSystem
+    from connectorkit.guarded.transfers import Transfers
     from connectorkit.operation import Operation
 
 __all__ = ["StagedFile", "stage"]
@@ -49,9 +49,7 @@ class BesideStage:
 
     start = 0
 
-    def __init__(
-        self, fs: GuardedFileSystem, path: str, target: str, mode: str
-    ) -> None:
+    def __init__(self, fs: Transfers, path: str, target: str, mode: str) -> None:
         self._fs = fs
         self._path = path
         self._is_new = "x" in mode
@@ -96,7 +94,7 @@ class SpoolStage:
 
     def __init__(
         self,
-        fs: GuardedFileSystem,
+        fs: Transfers,
         path: str,
         mode: str,
         send: Callable[[IO[bytes]], None],
@@ -130,9 +128,7 @@ class SpoolStage:
         self.file.close()
 
 
-def stage(
-    fs: GuardedFileSystem, path: str, mode: str, options: Mapping[str, Any]
-) -> Stage:
+def stage(fs: Transfers, path: str, mode: str, options: Mapping[str, Any]) -> Stage:
     """Begin a file that is to be written.
 
     Args:
@@ -167,7 +163,7 @@ def stage(
     return SpoolStage(fs, path, mode, send, start)
 
 
-def _locally(fs: GuardedFileSystem, path: str, target: str, mode: str) -> Stage:
+def _locally(fs: Transfers, path: str, target: str, mode: str) -> Stage:
     below, _ = beneath(fs.inner, path)
     if below.auto_mkdir:
         below.makedirs(below._parent(target), exist_ok=True)
@@ -198,7 +194,7 @@ class StagedFile(io.BufferedIOBase):
 
     def __init__(
         self,
-        fs: GuardedFileSystem,
+        fs: Transfers,
         path: str,
         mode: str,
         stage: Stage,

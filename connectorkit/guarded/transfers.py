@@ -14,7 +14,7 @@ from connectorkit.call import joined
 from connectorkit.guarded.arrival import Arrival
 from connectorkit.guarded.inner import GONE, brings, brings_either, version
 from connectorkit.guarded.methods import handed_on
-from connectorkit.guarded.publishing import copied, opening, piped, put, waits
+from connectorkit.guarded.publishing import copied, opening, piped, put, told, waits
 from connectorkit.guarded.reading import guarded_file
 from connectorkit.guarded.staging import StagedFile, stage
 from connectorkit.guarded.versions import changed
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from connectorkit.operation import Operation
     from connectorkit.pipeline import Pipeline
 
-__all__ = ["Transfers", "getting", "repeated"]
+__all__ = ["Transfers", "getting", "repeated", "told"]
 
 
 class Transfers:
@@ -160,7 +160,7 @@ class Transfers:
                 self._run("get_file", Kind.READ, rpath, attempt, **facts)
                 self._compare(rpath, before)
 
-    def cat_ranges(  # noqa: PLR0913 - fsspec's own signature
+    def cat_ranges(
         self,
         paths: list[str],
         starts: Any,
@@ -216,7 +216,7 @@ class Transfers:
 
     # Opening
 
-    def _open(  # noqa: PLR0913 - fsspec's own signature
+    def _open(
         self,
         path: str,
         mode: str = "rb",

@@ -12,7 +12,7 @@ from connectorkit.guarded.inner import GONE, version
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from connectorkit.guarded.filesystem import GuardedFileSystem
+    from connectorkit.guarded.transfers import Transfers
 
 __all__ = ["Versions", "changed", "descriptor_of"]
 
@@ -20,10 +20,10 @@ __all__ = ["Versions", "changed", "descriptor_of"]
 class Versions:
     """Compares a file's version before the first of several pieces and after the last.
 
-    Where the file is open on this machine, it is compared after each piece, for nothing;
-    elsewhere when the end is reached and when it is closed, by a request. A change that
-    keeps what the storage tells of a file (its size, its time, an ETag if there is one)
-    goes unseen, and what was read before one is seen is not taken back.
+    Where the file is open on this machine, that is after each piece, and costs nothing;
+    elsewhere it is a request, when the end is reached and when the file is closed. A
+    change that keeps what the storage tells of a file (its size, its time, its ETag if
+    it has one) goes unseen, and what was read before one is seen is not taken back.
 
     Args:
         fs: The guarded filesystem.
@@ -34,7 +34,7 @@ class Versions:
 
     def __init__(
         self,
-        fs: GuardedFileSystem,
+        fs: Transfers,
         path: str,
         info: Mapping[str, Any] | None = None,
         descriptor: int | None = None,
@@ -95,8 +95,8 @@ class Versions:
 def changed(path: str) -> ObjectChanged:
     """Return the error that says that a file is not what it was."""
     return ObjectChanged(
-        f"{path!r} was changed while it was read, and what came may be of two versions: "
-        "read it again."
+        f"{path!r} was changed while it was read, and what came may be of two "
+        "versions: read it again."
     )
 
 

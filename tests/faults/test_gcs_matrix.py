@@ -13,7 +13,6 @@ import secrets
 import urllib.error
 import urllib.request
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import aiohttp
@@ -36,7 +35,6 @@ from connectorkit.testing import (
     WholeForRange,
 )
 from connectorkit_gcs.json_client import HttpError
-from contracts.places import settings_for
 from servers import GcsEmulator
 
 if TYPE_CHECKING:
@@ -94,16 +92,14 @@ def _ask(method: str, url: str, data: str | bytes | None = None) -> bytes:
     return content
 
 
-@dataclass
 class Counts(Policy):
     """Counts the attempts of each operation, to be compared with the proxy's log."""
 
     name = "counts"
-    attempts: Counter[str] = field(default_factory=Counter)
 
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
-        self.attempts = Counter()
+        self.attempts: Counter[str] = Counter()
 
     def ended(self, op: Operation, error: BaseException | None) -> None:
         del error
@@ -116,17 +112,62 @@ class _Teaches:
         return [Counts]
 
 
+@pytest.fixture(scope="module")
+def clock() -> VirtualClock:
+    """Let nobody wait between two attempts."""
+    return VirtualClock()
+
+
+@pytest.fixture(scope="module")
+def kit(listening: FaultProxy, clock: VirtualClock) -> Iterator[ConnectorKit]:
+    """Make connectors that differ by their policies."""
+    settings = {
+        "token": "anon",
+        "project_id": "test-project",
+        "endpoint_url": listening.url,
+    }
+
+    def connector(*policies: str, **tables: Any) -> dict[str, Any]:
+        base = {"type": "gcs", "settings": settings, "policies": [*policies, "counts"]}
+        return {**base, "retry": _RETRY, **tables}
+
+    config = {
+        "connectors": {
+            "bare": connector(),
+            "it": connector("retry"),
+            "patient": connector(
+                "retry", "timeout", timeout={"seconds": 1, "slowest": 1e12}
+            ),
+            "impatient": connector(
+                "retry", "timeout", timeout={"seconds": 0.3, "slowest": 1e12}
+            ),
+        }
+    }
+    with ConnectorKit(config, clock=clock) as kit:
+        kit.register(_Teaches(), "counts")
+        yield kit
+
+
 class Place:
     """A bucket behind a proxy, and a look at the store itself."""
 
-    def __init__(self, proxy: FaultProxy, store: str, bucket: str) -> None:
+    def __init__(
+        self, kit: ConnectorKit, proxy: FaultProxy, store: str, bucket: str
+    ) -> None:
+        self.kit = kit
         self.proxy = proxy
         self._store = store
         self.bucket = bucket
         self.folder = secrets.token_hex(4)
         self.path = f"{bucket}/{self.folder}/object"
-        self.clock = VirtualClock()
-        self.counts: Counts | None = None
+        self._counts: Counts | None = None
+
+    def fs(self, connector_id: str = "it") -> AbstractFileSystem:
+        """Return the filesystem of a connector."""
+        connector = self.kit.resolve(connector_id)
+        [self._counts] = [p for p in connector._policies if isinstance(p, Counts)]
+        self._counts.attempts.clear()
+        return connector.fs
 
     def put(self, content: bytes) -> None:
         """Write the object past the proxy."""
@@ -150,48 +191,22 @@ class Place:
                 where = f"/storage/v1/b/{self.bucket}/o/{self.folder}%2F{name}"
                 _ask("DELETE", f"{self._store}{where}")
 
-    @contextlib.contextmanager
-    def fs(self, *policies: str, **tables: Any) -> Iterator[AbstractFileSystem]:
-        """Open the bucket by the proxy."""
-        settings = {**settings_for("gcs", self.proxy_as_server()), "read_timeout": 30}
-        config = {
-            "connectors": {"it": {"type": "gcs", "settings": settings}},
-            "policies": {
-                "enabled": ["retry", *policies, "counts"],
-                "retry": _RETRY,
-                **tables,
-            },
-        }
-        with ConnectorKit(config, clock=self.clock) as kit:
-            kit.register(_Teaches(), "counts")
-            connector = kit.resolve("it")
-            [self.counts] = [
-                p for p in connector._policies if isinstance(p, Counts)
-            ]
-            yield connector.fs
-
-    def proxy_as_server(self) -> Any:
-        """Return what `settings_for` takes for a server."""
-
-        class Server:
-            endpoint_url = self.proxy.url
-
-        return Server()
-
     def requests(self) -> Counter[str]:
         """Return what the proxy saw, by operation."""
         return Counter(each.operation for each in self.proxy.log)
 
     def assert_counted(self) -> None:
         """See that each request on the wire was an attempt of its operation."""
-        assert self.counts is not None
-        assert self.counts.attempts == self.requests()
+        assert self._counts is not None
+        assert self._counts.attempts == self.requests()
 
 
 @pytest.fixture
-def place(listening: FaultProxy, emulator: GcsEmulator, bucket: str) -> Iterator[Place]:
+def place(
+    kit: ConnectorKit, listening: FaultProxy, emulator: GcsEmulator, bucket: str
+) -> Iterator[Place]:
     """Put one old object into a bucket behind a proxy that does no harm yet."""
-    it = Place(listening, emulator.endpoint_url, bucket)
+    it = Place(kit, listening, emulator.endpoint_url, bucket)
     it.put(_OLD)
     yield it
     it.clear()
@@ -292,17 +307,14 @@ _ONCE: dict[str, Fault] = {
 
 @pytest.mark.parametrize("fault", _ONCE)
 @pytest.mark.parametrize("name", _CALLS)
-def test_fault_that_passes(
-    name: str, fault: str, place: Place, tmp_path: Path
-) -> None:
+def test_fault_that_passes(name: str, fault: str, place: Place, tmp_path: Path) -> None:
     """After one fault the call comes to the same as without it, by one attempt more.
 
     A chunk that was not answered costs one more: the upload is asked how far it got.
     """
     call, operation = _CALLS[name]
     place.proxy.inject(_ONCE[fault], when=operation)
-    with place.fs() as fs:
-        result = call(fs, place.path, tmp_path)
+    result = call(place.fs(), place.path, tmp_path)
     _assert_done(name, result, place)
     place.assert_counted()
     usual = {"read": 2, "prefetch": 4, "write_part": 3}.get(name, 1)
@@ -323,8 +335,7 @@ def test_fault_of_each_chunk(
     Where the last was taken, the emulator forgets the upload: the object tells.
     """
     place.proxy.inject(_ONCE[fault], when="resumable.upload", after=which)
-    with place.fs() as fs:
-        _write(fs, place.path, tmp_path)
+    _write(place.fs(), place.path, tmp_path)
     assert place.content() == _NEW
     place.assert_counted()
     is_taken = fault == "lose_reply"
@@ -347,17 +358,15 @@ _FOR_EVER: dict[str, Fault] = {
 
 @pytest.mark.parametrize("fault", _FOR_EVER)
 @pytest.mark.parametrize("name", _CALLS)
-def test_fault_that_stays(
-    name: str, fault: str, place: Place, tmp_path: Path
-) -> None:
+def test_fault_that_stays(name: str, fault: str, place: Place, tmp_path: Path) -> None:
     """A request that always fails is sent as often as attempts are configured.
 
     The call ends with the last error, which says so; nothing is left by half.
     """
     call, operation = _CALLS[name]
     place.proxy.inject(_FOR_EVER[fault], times=None, when=operation)
-    with place.fs() as fs, pytest.raises(_FAILURES) as it:
-        call(fs, place.path, tmp_path)
+    with pytest.raises(_FAILURES) as it:
+        call(place.fs(), place.path, tmp_path)
     assert f"{_ATTEMPTS} attempts" in it.value.__notes__[0]
     assert place.requests()[operation] == _ATTEMPTS
     place.assert_counted()
@@ -377,9 +386,7 @@ def test_fault_that_stays(
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 412, 501])
 @pytest.mark.parametrize("name", _CALLS)
-def test_answer_for_good(
-    name: str, status: int, place: Place, tmp_path: Path
-) -> None:
+def test_answer_for_good(name: str, status: int, place: Place, tmp_path: Path) -> None:
     """What the service answers for good is asked once, and changes nothing."""
     call, operation = _CALLS[name]
     place.proxy.inject(Status(status), times=None, when=operation)
@@ -387,8 +394,8 @@ def test_answer_for_good(
     if name in {"read", "prefetch"}:
         # What was there when it was opened is not there any more.
         families |= {404: ObjectChanged, 412: ObjectChanged}
-    with place.fs() as fs, pytest.raises(families.get(status, HttpError)):
-        call(fs, place.path, tmp_path)
+    with pytest.raises(families.get(status, HttpError)):
+        call(place.fs(), place.path, tmp_path)
     assert place.requests()[operation] == 1
     place.assert_counted()
     assert place.content() == _OLD
@@ -399,8 +406,7 @@ def test_stall(name: str, place: Place, tmp_path: Path) -> None:
     """A request that is never answered is given up after its time, and sent again."""
     call, operation = _CALLS[name]
     place.proxy.inject(Stall(), when=operation)
-    with place.fs("timeout", timeout={"seconds": 1, "slowest": 1e12}) as fs:
-        result = call(fs, place.path, tmp_path)
+    result = call(place.fs("patient"), place.path, tmp_path)
     _assert_done(name, result, place)
     place.assert_counted()
 
@@ -408,11 +414,8 @@ def test_stall(name: str, place: Place, tmp_path: Path) -> None:
 def test_stall_that_stays(place: Place, tmp_path: Path) -> None:
     """A body that stands still for good ends in a time-out, as often as configured."""
     place.proxy.inject(Stall(at=0.5), times=None, when="objects.download")
-    with (
-        place.fs("timeout", timeout={"seconds": 0.3, "slowest": 1e12}) as fs,
-        pytest.raises(AttemptTimedOut),
-    ):
-        _get(fs, place.path, tmp_path)
+    with pytest.raises(AttemptTimedOut):
+        _get(place.fs("impatient"), place.path, tmp_path)
     assert place.requests() == {"objects.download": _ATTEMPTS}
 
 
@@ -420,8 +423,8 @@ def test_stall_that_stays(place: Place, tmp_path: Path) -> None:
 def test_drip(name: str, place: Place, tmp_path: Path) -> None:
     """A body that comes in small pieces is read to its end by one request."""
     place.proxy.inject(Drip(size=20_000, interval=0.001), when="objects.download")
-    with place.fs() as fs:
-        _assert_done(name, _READS[name](fs, place.path, tmp_path), place)
+    result = _READS[name](place.fs(), place.path, tmp_path)
+    _assert_done(name, result, place)
     assert place.requests() == {"objects.download": 1}
 
 
@@ -433,12 +436,12 @@ def test_whole_object_for_a_range(
     """The whole object is never taken for a part of it, and asked for once more."""
     fault = WholeForRange(content)
     place.proxy.inject(fault, when="objects.download")
-    with place.fs() as fs:
-        _assert_done(name, _READS[name](fs, place.path, tmp_path), place)
+    result = _READS[name](place.fs(), place.path, tmp_path)
+    _assert_done(name, result, place)
     place.proxy.inject(fault, times=None, when="objects.download")
     place.proxy.clear()
-    with place.fs() as fs, pytest.raises(WrongAnswer):
-        _READS[name](fs, place.path, tmp_path)
+    with pytest.raises(WrongAnswer):
+        _READS[name](place.fs(), place.path, tmp_path)
     # What is wrong twice is not wrong by chance.
     assert place.requests()["objects.download"] == 2
 
@@ -452,8 +455,8 @@ def test_object_replaced_between_ranges(
     assert len(other) == len(_OLD)
     replace = ReplaceObject(lambda _: place.put(other))
     place.proxy.inject(replace, when="objects.download", after=1)
-    with place.fs() as fs, pytest.raises(ObjectChanged):
-        _READS[name](fs, place.path, tmp_path)
+    with pytest.raises(ObjectChanged):
+        _READS[name](place.fs(), place.path, tmp_path)
 
 
 @pytest.mark.parametrize("other", [b"other" * (len(_OLD) // 5), b"s", _OLD + b"x"])
@@ -465,21 +468,19 @@ def test_object_replaced_within_a_body(
     place.proxy.inject(ResetMidBody(), when="objects.download")
     replace = ReplaceObject(lambda _: place.put(other))
     place.proxy.inject(replace, when="objects.download")
-    with place.fs() as fs, pytest.raises((ObjectChanged, WrongAnswer)):
-        _READS[name](fs, place.path, tmp_path)
+    with pytest.raises((ObjectChanged, WrongAnswer)):
+        _READS[name](place.fs(), place.path, tmp_path)
 
 
-def test_retry_after(place: Place, tmp_path: Path) -> None:
+def test_retry_after(place: Place, clock: VirtualClock) -> None:
     """The service is not asked again before it wants to be; too long is not waited."""
-    del tmp_path
+    fs, slept = place.fs(), len(clock.slept)
     place.proxy.inject(Status(503, retry_after=7), when="objects.download")
-    with place.fs() as fs:
-        assert fs.cat_file(place.path) == _OLD
-        assert place.clock.slept == [7]
-        place.proxy.inject(Status(429, retry_after=3600), when="objects.download")
-        with pytest.raises(HttpError):
-            fs.cat_file(place.path)
-    assert place.clock.slept == [7]
+    assert fs.cat_file(place.path) == _OLD
+    place.proxy.inject(Status(429, retry_after=3600), when="objects.download")
+    with pytest.raises(HttpError):
+        fs.cat_file(place.path)
+    assert clock.slept[slept:] == [7]
 
 
 @pytest.mark.parametrize("name", _CALLS)
@@ -487,10 +488,7 @@ def test_bare(name: str, place: Place, tmp_path: Path) -> None:
     """Without policies a request that fails is sent once."""
     call, operation = _CALLS[name]
     place.proxy.inject(Status(503), times=None, when=operation)
-    settings = settings_for("gcs", place.proxy_as_server())
-    config = {
-        "connectors": {"it": {"type": "gcs", "settings": settings, "policies": []}}
-    }
-    with ConnectorKit(config) as kit, pytest.raises(_FAILURES):
-        call(kit.resolve("it").fs, place.path, tmp_path)
+    with pytest.raises(_FAILURES):
+        call(place.fs("bare"), place.path, tmp_path)
     assert place.requests()[operation] == 1
+    place.assert_counted()

@@ -172,9 +172,7 @@ DEEDS = {
     "get": Deed(_get, "get_object", **_READ),
     "put": Deed(_put, "put_object", content=_NEW, is_mute=True),
     "write: begin": Deed(_write, "create_multipart_upload", **_WRITE),
-    "write: second part": Deed(
-        _write, "upload_part", after=1, is_mute=True, **_WRITE
-    ),
+    "write: second part": Deed(_write, "upload_part", after=1, is_mute=True, **_WRITE),
     "write: end": Deed(_write, "complete_multipart_upload", **_WRITE),
     "list: second page": Deed(_list, "list_objects_v2", after=1, result=[*_NAMES]),
     "cp: look": Deed(_cp, "head_object", is_mute=True, content=_CONTENT),
@@ -246,9 +244,11 @@ Without = tuple[str, "Callable[[Kind, Deed, str], bool]"]
 _EXCLUDED: tuple[Without, ...] = (
     (
         "only a request for a range can be answered by the whole",
-        lambda kind, deed, _: kind.is_for_ranges
-        and deed.do not in {_range, _stream}
-        or (kind.is_for_ranges and deed.operation != "get_object"),
+        lambda kind, deed, _: (
+            kind.is_for_ranges
+            and deed.do not in {_range, _stream}
+            or (kind.is_for_ranges and deed.operation != "get_object")
+        ),
     ),
     (
         "an answer without a body cannot come in pieces",
@@ -257,10 +257,12 @@ _EXCLUDED: tuple[Without, ...] = (
     (
         "moto is slow: there the parts meet what the server itself decides by: a "
         "refusal, a request that never comes, a reply that is lost",
-        lambda kind, deed, type_id: type_id == "s3"
-        and deed.is_big
-        and not isinstance(kind.fault, LoseReply | ResetBeforeReply)
-        and kind is not KINDS["503"],
+        lambda kind, deed, type_id: (
+            type_id == "s3"
+            and deed.is_big
+            and not isinstance(kind.fault, LoseReply | ResetBeforeReply)
+            and kind is not KINDS["503"]
+        ),
     ),
 )
 
@@ -277,9 +279,7 @@ def _cells() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def places(
-    moto_s3: MotoS3, rclone_s3: RcloneS3
-) -> Iterator[Callable[[str], Place]]:
+def places(moto_s3: MotoS3, rclone_s3: RcloneS3) -> Iterator[Callable[[str], Place]]:
     """Open the two places when they are asked for."""
     servers = {"s3": moto_s3, "minio": rclone_s3}
     opened: dict[str, Place] = {}
@@ -340,7 +340,9 @@ def _see_store(cell: Cell, deed: Deed, kind: Kind, result: Any) -> None:
     if deed.do is _rm:
         stored = [cell.place.content(f"{cell.key}/{name}") for name in _NAMES]
         gone, kept = [None] * len(_NAMES), [b"x"] * len(_NAMES)
-        assert stored in ([gone, kept] if is_in_doubt else [kept if is_failed else gone])
+        assert stored in (
+            [gone, kept] if is_in_doubt else [kept if is_failed else gone]
+        )
     if not deed.is_big:
         return
     begun_unheard = 0
@@ -370,9 +372,7 @@ def test_cell(
     slept = len(place.clock.slept)
     place.proxy.clear()
     times = 1 if often == "once" else None
-    place.proxy.inject(
-        kind.fault, times=times, when=deed.operation, after=deed.after
-    )
+    place.proxy.inject(kind.fault, times=times, when=deed.operation, after=deed.after)
     result = _outcome(deed, cell)
     place.proxy.heal()
 
