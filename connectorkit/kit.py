@@ -177,11 +177,11 @@ class ConnectorKit:
         sync = self._filesystem(connector)
 
         def opener() -> Opened:
-            if getattr(sync.inner, "async_impl", False):
-                return self._open(connector, loop)
-            from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+            from connectorkit.guarded import ThreadedFileSystem, is_async
 
-            wrapper = AsyncFileSystemWrapper(sync.outer, asynchronous=True)
+            if is_async(sync.inner):
+                return self._open(connector, loop)
+            wrapper = ThreadedFileSystem(sync.outer, asynchronous=True)
             return Opened(
                 connector.id,
                 connector.type,

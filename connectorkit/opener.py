@@ -78,7 +78,7 @@ class Opener:
         if isinstance(inner, Wired) and not inner.may_serve(pipeline):
             # fsspec's cache has it from another kit, which has other policies.
             inner = self._inner(connector, {**options, "skip_instance_cache": True})
-        guarded = _guarded(inner, pipeline)
+        guarded = _guarded(inner, pipeline, connector)
         if isinstance(inner, Releasable):
             inner.connector = connector
         outer = wrap(guarded, connector._policies, connector)
@@ -145,7 +145,9 @@ class Opener:
         return fs
 
 
-def _guarded(inner: AbstractFileSystem, pipeline: Pipeline) -> AbstractFileSystem:
+def _guarded(
+    inner: AbstractFileSystem, pipeline: Pipeline, connector: Connector
+) -> AbstractFileSystem:
     """Put the operations of a filesystem through a pipeline."""
     if isinstance(inner, Wired):
         inner.pipeline = pipeline
@@ -154,4 +156,6 @@ def _guarded(inner: AbstractFileSystem, pipeline: Pipeline) -> AbstractFileSyste
         return inner
     from connectorkit.guarded import GuardedFileSystem
 
-    return GuardedFileSystem(inner, pipeline)
+    guarded: AbstractFileSystem = GuardedFileSystem(inner, pipeline)
+    guarded.connector = connector
+    return guarded

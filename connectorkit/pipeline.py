@@ -376,6 +376,7 @@ class Pipeline:
             if (known := op.known) is None:
                 raise
         # Refused by what changed meanwhile, but the attempt was made.
+        op.known = None
         try:
             raise known
         finally:

@@ -133,11 +133,14 @@ class Compressed(io.BufferedIOBase):
         mode: "r", "w", "a" or "x".
     """
 
+    # Until there is a codec's file, and once that is closed.
+    _is_over = True
+
     def __init__(self, codec: Callable[..., Any], binary: Any, mode: str) -> None:
         self._binary = binary
         self._gate = _Gate(binary)
-        self._layer: Any = None
         self._layer = codec(self._gate, mode=mode)
+        self._is_over = False
 
     def readable(self) -> bool:
         """Tell whether it can be read."""
@@ -185,7 +188,7 @@ class Compressed(io.BufferedIOBase):
 
     def flush(self) -> None:
         """Write what the codec lets go of."""
-        if not self.closed and self.writable():
+        if not self._is_over and self.writable():
             self._layer.flush()
 
     def close(self) -> None:
@@ -194,21 +197,23 @@ class Compressed(io.BufferedIOBase):
         Raises:
             OSError: One could not be; the file below is aborted.
         """
-        if self.closed or self._layer is None:
+        if self._is_over:
+            super().close()
             return
         try:
             self._layer.close()
         except BaseException as error:
             self.abort(error)
             raise
+        self._is_over = True
         super().close()
         self._binary.close()
 
     def abort(self, error: BaseException | None = None) -> None:
         """Drop what was written; what was there before stays."""
-        if self.closed:
+        if self._is_over:
             return
-        self._gate.is_shut = True
+        self._is_over = self._gate.is_shut = True
         with contextlib.suppress(Exception):
             self._layer.close()
         super().close()

@@ -55,6 +55,15 @@ class Listening(Policy):
         self.heard.append(("ended", error if error is None else type(error)))
 
 
+class Flowing(Policy):
+    """Takes no shortcut, so that flows are at work."""
+
+    name = "flowing"
+
+    def around(self, op: Operation) -> Flow:
+        return (yield op)
+
+
 class Stream:
     """One answer's body.
 
@@ -171,8 +180,15 @@ class TestResuming:
         piece=st.sampled_from([1, 5, 1000]),
     )
     @pytest.mark.parametrize("is_sized", [True, False])
-    def test_cuts_anywhere_change_no_byte(
-        self, content: bytes, cuts: list[int], amount: int, piece: int, is_sized: bool
+    @pytest.mark.parametrize("more", [(), (Flowing(),)], ids=["shortcut", "flow"])
+    def test_cuts_anywhere_change_no_byte(  # noqa: PLR0913, PLR0917 - each is a choice
+        self,
+        more: tuple[Policy, ...],
+        content: bytes,
+        cuts: list[int],
+        amount: int,
+        piece: int,
+        is_sized: bool,
     ) -> None:
         """Whatever is cut where, and however it is read; each cut is one request."""
         store = Store(
@@ -181,7 +197,7 @@ class TestResuming:
             is_sized=is_sized,
         )
 
-        assert run(whole(body_of(store, patient()), amount)) == content
+        assert run(whole(body_of(store, patient(), *more), amount)) == content
         assert len(store.asked) <= len(cuts) + 1
         assert store.asked == sorted(store.asked)
 

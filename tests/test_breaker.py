@@ -825,6 +825,20 @@ class TestHalfOpen:
             flight.end()
         assert store.state() is CLOSED
 
+    def test_call_that_goes_on_takes_one_place(self) -> None:
+        """Its later parts leave room for another call, and for no third."""
+        store = Store(half_open_calls=2, successes=9).half_open()
+        call = store.call()
+        first, second = (store.begin(call=call) for _ in range(2))
+        first.end()
+        later = store.begin(call=call)
+        assert store.permits() == 2
+        other = store.begin(call=store.call())
+        store.refusal(call=store.call())
+        for part in (second, later, other):
+            part.end()
+        assert store.circuits[Kind.READ].era.successes == 3
+
     def test_64_threads_meet_at_a_half_open_circuit(self) -> None:
         """One is let through, 63 are refused, as often as they come (E3)."""
         store = Store(successes=1000).opened()
@@ -1000,6 +1014,15 @@ class TestWindow:
             if is_open:
                 break
 
+    def test_seven_of_ten_are_seventy_percent(self) -> None:
+        """0.7 times 10 is more than 7 to a machine; the rate is reached still."""
+        store = Store(window_calls=10, minimum_calls=10, failure_rate=0.7)
+        store.succeed(3)
+        store.fail(6)
+        assert store.state() is CLOSED
+        store.fail()
+        assert store.state() is OPEN
+
     @pytest.mark.parametrize("window", [{"window_calls": 20}, {"window_seconds": 60}])
     def test_four_failures_of_five_open_it(self, window: dict[str, Any]) -> None:
         """FFFFS is no row of five, and still an outage (E16)."""
@@ -1114,6 +1137,10 @@ class TestSlow:
         store.clock.advance(60)
         flight.fail(FileNotFoundError("gone"))
         assert store.state() is CLOSED
+        flight = store.half_open().begin()
+        store.clock.advance(60)
+        flight.fail(FileNotFoundError("gone"))
+        assert store.state() is HALF_OPEN
 
 
 class TestSharing:

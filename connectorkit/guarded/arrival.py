@@ -27,7 +27,7 @@ class Arrival:
     """
 
     def __init__(self, target: Any, *, is_file: bool = False) -> None:
-        self._file = target if is_file or isfilelike(target) else None
+        self._file: Any = target if is_file or isfilelike(target) else None
         self._path = "" if self._file is not None else stringify_path(target)
         self._beside: Beside | None = None
         self._start: int | None = None

@@ -240,15 +240,16 @@ class GuardedBufferedFile(_Outer, AbstractBufferedFile):  # type: ignore[misc]
             self._versions.begin()
 
         def attempt(op: Operation) -> bytes:
-            data: bytes = self._fetch(start, end)
-            if length is not None and len(data) != length:
+            piece: bytes = self._fetch(start, end)
+            if length is not None and len(piece) != length:
                 raise WrongAnswer(
-                    f"{self.path!r}: {len(data)} bytes came of {length} from {start}."
+                    f"{self.path!r}: {len(piece)} bytes came of {length} from {start}."
                 )
-            op.origin.bytes = len(data)
-            return data
+            op.origin.bytes = len(piece)
+            return piece
 
-        data = self.fs._run("read", Kind.READ, self.path, attempt, size=length or 0)
+        facts = {"size": length or 0}
+        data: bytes = self.fs._run("read", Kind.READ, self.path, attempt, **facts)
         self._versions.count()
         return data
 

@@ -142,9 +142,10 @@ def stage(fs: Transfers, path: str, mode: str, options: Mapping[str, Any]) -> St
         OSError: It cannot be written, as far as that can be told.
     """
     if (target := local_path(fs.inner, path)) is not None:
-        return fs._run(
+        begun: Stage = fs._run(
             "open", Kind.WRITE, path, lambda _op: _locally(fs, path, target, mode)
         )
+        return begun
     start = 0
     if mode != "wb":
         try:

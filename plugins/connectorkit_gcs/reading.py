@@ -165,14 +165,13 @@ class Reading:
         answer = await self._ask(op, span)
         try:
             size = self._take(op, answer, span)
-            source = Source(answer, self)
             if offset and not is_named:
-                await self._go_over(op, source, offset)
+                await self._go_over(op, answer, offset)
                 size = None if size is None else size - offset
         except BaseException:
             answer.close()
             raise
-        return Answer(source, size)
+        return Answer(Source(answer, self), size)
 
     async def _ask(self, op: Operation, span: Span | None) -> aiohttp.ClientResponse:
         fs = self._fs
@@ -229,17 +228,18 @@ class Reading:
             self._seen.update(piece)
             self._count += len(piece)
 
-    async def _go_over(self, op: Operation, source: Source, offset: int) -> None:
+    async def _go_over(
+        self, op: Operation, answer: aiohttp.ClientResponse, offset: int
+    ) -> None:
         """Read once more what was read, and see that it is the same.
 
         A server that names no version is read from the beginning again.
         """
-        seen, self._seen = self._seen.digest(), _digest()
-        is_known, self._count = self._count == offset, 0
-        left = offset
-        while left and (piece := await source.read(min(left, _PIECE))):
+        again, left = _digest(), offset
+        while left and (piece := await answer.content.read(min(left, _PIECE))):
+            again.update(piece)
             left -= len(piece)
-        if left or not is_known or self._seen.digest() != seen:
+        if self._count != offset or again.digest() != self._seen.digest():
             raise _changed(op)
 
 

@@ -107,10 +107,22 @@ def _make_client(arguments: Mapping[str, Any]) -> Any:
         **secrets,
         **arguments["client_kwargs"],
     )
-    client.meta.events.register_first(
-        "needs-retry.s3", stay, unique_id="connectorkit-stay"
-    )
+    events = client.meta.events
+    events.register_first("needs-retry.s3", stay, unique_id="connectorkit-stay")
+    events.register_first("choose-signer.s3", _presign, unique_id="connectorkit-v4")
     return client
+
+
+def _presign(signature_version: Any, **_kwargs: object) -> str | None:
+    """Sign URLs as requests are signed.
+
+    By default botocore signs them by a version that new buckets of S3, and many servers
+    that speak like it, do not take any more.
+    """
+    for what in ("query", "presign-post"):
+        if signature_version in {f"v4-{what}", f"s3v4-{what}"}:
+            return f"s3v4-{what}"
+    return None
 
 
 def _add_policies(

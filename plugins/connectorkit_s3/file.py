@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import logging
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from s3fs.core import S3AsyncStreamedFile, S3File, version_id_kw
@@ -14,6 +12,7 @@ from s3fs.core import S3AsyncStreamedFile, S3File, version_id_kw
 from connectorkit import ObjectChanged
 from connectorkit.bridge import through
 from connectorkit.call import joined
+from connectorkit.writing import drop_at_exit
 from connectorkit_s3.uploading import abandon
 
 if TYPE_CHECKING:
@@ -23,17 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["ConnectorS3AsyncFile", "ConnectorS3File"]
 
 _log = logging.getLogger(__name__)
-# A file that is still open when the interpreter ends would upload its rest on a loop
-# that does not run any more, and wait for it for ever.
-# By number: to hash a file asks the storage about it.
-_writers: weakref.WeakValueDictionary[int, ConnectorS3File]
-_writers = weakref.WeakValueDictionary()
-
-
-@atexit.register
-def _drop_unfinished() -> None:
-    for file in list(_writers.values()):
-        file.closed = True
 
 
 class ConnectorS3File(S3File):  # type: ignore[misc]
@@ -62,7 +50,7 @@ class ConnectorS3File(S3File):  # type: ignore[misc]
             # s3fs goes by the size that it asked for first; then it read the object.
             self.loc = (self.offset or 0) + self.buffer.tell()
         if "r" not in self.mode:
-            _writers[id(self)] = self
+            drop_at_exit(self)
 
     # Reading
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from fsspec.asyn import sync_wrapper
 
 from connectorkit.bridge import through
+from connectorkit.writing import LayeredOpen
 from connectorkit_s3.copying import S3Copies
 from connectorkit_s3.file import ConnectorS3AsyncFile, ConnectorS3File
 from connectorkit_s3.remedies import status_of
@@ -20,7 +21,7 @@ _THROTTLED = {408, 429}
 _DELETE_AT_ONCE = 1000
 
 
-class ConnectorS3FileSystem(S3Copies):
+class ConnectorS3FileSystem(LayeredOpen, S3Copies):
     """s3fs's filesystem: each request one operation, each attempt one request.
 
     Made with s3fs's own arguments it stands alone, under the default policies; s3fs's

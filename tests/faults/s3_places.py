@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.session import Session
 
 from connectorkit import ConnectorKit
 from connectorkit.testing import FaultProxy, VirtualClock
@@ -49,7 +49,7 @@ class Place:
         clock: The kit's; nobody waits by it.
         kit: Has the connector `it`, with policies ["retry"] and no budget.
         fs: Its filesystem.
-        store: boto3's client, to the server itself and with nothing between.
+        store: botocore's client, to the server itself and with nothing between.
     """
 
     def __init__(self, type_id: str, server: S3Server) -> None:
@@ -59,7 +59,7 @@ class Place:
         self.bucket = server.bucket()
         self.clock = VirtualClock()
         quiet = "when_required"
-        self.store: Any = boto3.client(
+        self.store: Any = Session().create_client(
             "s3",
             endpoint_url=server.endpoint_url,
             aws_access_key_id=server.key,
@@ -76,7 +76,7 @@ class Place:
     def __enter__(self) -> Self:
         self.proxy.start()
         self.kit = self.kit_with(policies={"enabled": ["retry"], "retry": RETRY})
-        self.fs: ConnectorS3FileSystem = self.kit.resolve("it").fs  # type: ignore[assignment]
+        self.fs: ConnectorS3FileSystem = self.kit.resolve("it").fs
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -1,4 +1,4 @@
-"""Every fault befalls every request of GCS: right bytes, or an error and nothing by half.
+"""Every fault befalls every request of GCS: right bytes, or an error, and no halves.
 
 The proxy stands before the emulator and counts. The emulator answers for each object
 that is there afterwards; it names no version of what it sends, so reading goes on only

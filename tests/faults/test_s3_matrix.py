@@ -7,14 +7,24 @@ or the new ones, whole, and no upload that somebody forgot.
 
 from __future__ import annotations
 
+import math
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import count
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from itertools import count, product
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from fsspec.asyn import sync
 
+from connectorkit import (
+    AttemptTimedOut,
+    CircuitOpen,
+    DeadlineExceeded,
+    ObjectChanged,
+    Policy,
+    hookimpl,
+)
 from connectorkit.testing import (
     Drip,
     LoseReply,
@@ -33,6 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from connectorkit import Operation
+    from connectorkit.pipeline import Flow
     from connectorkit.testing import Fault, Request
     from connectorkit_s3.filesystem import ConnectorS3FileSystem
     from servers import MotoS3, RcloneS3
@@ -49,47 +61,51 @@ _PARTS = (_PART, _PART, b"rest")
 _NAMES = ("a", "b", "c", "d", "e")
 _number = count()
 
-Often = Literal["once", "for ever"]
-
 
 @dataclass(frozen=True)
 class Cell:
-    """Where a deed is done: `key` is its own, and `folder` on this machine."""
+    """Where a deed is done: `key` is its own, and so is `folder` on this machine."""
 
     place: Place
     fs: ConnectorS3FileSystem
     key: str
     folder: Path
+    read_key: str = "read"
 
     @property
     def path(self) -> str:
-        """The path of the key."""
+        """The path of what is written."""
         return self.place.path(self.key)
+
+    @property
+    def source(self) -> str:
+        """The path of what is read."""
+        return self.place.path(self.read_key)
 
 
 # Deeds
 
 
 def _cat(cell: Cell) -> bytes:
-    content: bytes = cell.fs.cat_file(cell.place.path("read"))
+    content: bytes = cell.fs.cat_file(cell.source)
     return content
 
 
 def _range(cell: Cell) -> bytes:
-    content: bytes = cell.fs.cat_file(cell.place.path("read"), start=100, end=20_000)
+    content: bytes = cell.fs.cat_file(cell.source, start=100, end=20_000)
     return content
 
 
 def _stream(cell: Cell) -> bytes:
     options = {"block_size": _BLOCK, "cache_type": "none"}
-    with cell.fs.open(cell.place.path("read"), **options) as file:
+    with cell.fs.open(cell.source, **options) as file:
         return b"".join(iter(lambda: file.read(_BLOCK), b""))
 
 
 def _stream_async(cell: Cell) -> bytes:
     async def read() -> bytes:
         content = b""
-        async with await cell.fs.open_async(cell.place.path("read")) as file:
+        async with await cell.fs.open_async(cell.source) as file:
             while piece := await file.read(_BLOCK):
                 content += piece
         return content
@@ -102,7 +118,7 @@ def _get(cell: Cell) -> bytes:
     target = cell.folder / "target"
     target.write_bytes(_OLD)
     try:
-        cell.fs.get_file(cell.place.path("read"), str(target))
+        cell.fs.get_file(cell.source, str(target))
     except BaseException:
         assert target.read_bytes() == _OLD
         raise
@@ -132,7 +148,7 @@ def _list(cell: Cell) -> list[str]:
 
 
 def _cp(cell: Cell) -> None:
-    cell.fs.cp_file(cell.place.path("read"), cell.path)
+    cell.fs.cp_file(cell.source, cell.path)
 
 
 def _rm(cell: Cell) -> None:
@@ -161,21 +177,34 @@ class Deed:
     is_mute: bool = False
 
 
-_READ = {"result": _CONTENT}
-_WRITE = {"content": b"".join(_PARTS), "is_big": True}
+def _reads(
+    do: Callable[[Cell], bytes],
+    operation: str,
+    after: int = 0,
+    *,
+    is_mute: bool = False,
+) -> Deed:
+    return Deed(do, operation, after, result=_CONTENT, is_mute=is_mute)
+
+
+def _writes(operation: str, after: int = 0, *, is_mute: bool = False) -> Deed:
+    content = b"".join(_PARTS)
+    return Deed(_write, operation, after, content=content, is_big=True, is_mute=is_mute)
+
+
 DEEDS = {
-    "cat": Deed(_cat, "get_object", **_READ),
+    "cat": _reads(_cat, "get_object"),
     "range": Deed(_range, "get_object", result=_CONTENT[100:20_000]),
-    "stream: size": Deed(_stream, "head_object", is_mute=True, **_READ),
-    "stream: second range": Deed(_stream, "get_object", after=1, **_READ),
-    "stream on a loop": Deed(_stream_async, "get_object", **_READ),
-    "get": Deed(_get, "get_object", **_READ),
+    "stream: size": _reads(_stream, "head_object", is_mute=True),
+    "stream: second range": _reads(_stream, "get_object", 1),
+    "stream on a loop": _reads(_stream_async, "get_object"),
+    "get": _reads(_get, "get_object"),
     "put": Deed(_put, "put_object", content=_NEW, is_mute=True),
-    "write: begin": Deed(_write, "create_multipart_upload", **_WRITE),
-    "write: second part": Deed(_write, "upload_part", after=1, is_mute=True, **_WRITE),
-    "write: end": Deed(_write, "complete_multipart_upload", **_WRITE),
-    "list: second page": Deed(_list, "list_objects_v2", after=1, result=[*_NAMES]),
-    "cp: look": Deed(_cp, "head_object", is_mute=True, content=_CONTENT),
+    "write: begin": _writes("create_multipart_upload"),
+    "write: second part": _writes("upload_part", 1, is_mute=True),
+    "write: end": _writes("complete_multipart_upload"),
+    "list: second page": Deed(_list, "list_objects_v2", 1, result=[*_NAMES]),
+    "cp: look": Deed(_cp, "head_object", content=_CONTENT, is_mute=True),
     "cp: copy": Deed(_cp, "copy_object", content=_CONTENT),
     "rm": Deed(_rm, "delete_objects"),
 }
@@ -193,6 +222,7 @@ class Kind:
         error: The family of the error.
         verdict: Its class.
         may_be_done: Whether the server does it unheard.
+        of_head: Its class if it befalls a HEAD, whose answer has no code; if another.
         waits: Seconds before each further attempt.
         is_for_ranges: Whether it can befall a request for a range alone.
         needs_body: Whether it can befall an answer with a body alone.
@@ -203,7 +233,8 @@ class Kind:
     error: type[Exception] = Exception
     verdict: str = "transient"
     may_be_done: bool = False
-    waits: list[float] = field(default_factory=list)
+    of_head: str = ""
+    waits: tuple[float, ...] = ()
     is_for_ranges: bool = False
     needs_body: bool = False
 
@@ -211,12 +242,18 @@ class Kind:
 KINDS = {
     "500": Kind(Status(500), error=OSError),
     "502": Kind(Status(502), error=OSError),
-    "503": Kind(Status(503, "SlowDown"), error=OSError, verdict="throttled"),
+    "503": Kind(
+        Status(503, "SlowDown"),
+        error=OSError,
+        verdict="throttled",
+        of_head="transient",
+    ),
     "503 after 7 s": Kind(
         Status(503, "SlowDown", retry_after=7),
         error=OSError,
         verdict="throttled",
-        waits=[7.0],
+        of_head="transient",
+        waits=(7.0,),
     ),
     "429": Kind(Status(429), error=OSError, verdict="throttled"),
     "reset": Kind(ResetBeforeReply()),
@@ -239,43 +276,39 @@ KINDS = {
     ),
 }
 
-# Cells that make no sense: why, and which.
-Without = tuple[str, "Callable[[Kind, Deed, str], bool]"]
-_EXCLUDED: tuple[Without, ...] = (
-    (
-        "only a request for a range can be answered by the whole",
-        lambda kind, deed, _: (
-            kind.is_for_ranges
-            and deed.do not in {_range, _stream}
-            or (kind.is_for_ranges and deed.operation != "get_object")
-        ),
+_REFUSED = {KINDS["503"], KINDS["reset"], KINDS["reply lost"]}
+_ALIKE = {KINDS["502"], KINDS["503 after 7 s"], KINDS["429"], KINDS["drip"]}
+
+# Cells that are left out: why, and which.
+_EXCLUDED: dict[str, Callable[[Kind, Deed, str], bool]] = {
+    "only a request for a range can be answered by the whole": lambda kind, deed, _: (
+        kind.is_for_ranges
+        and (deed.do not in {_range, _stream} or deed.operation != "get_object")
     ),
-    (
-        "an answer without a body cannot come in pieces",
-        lambda kind, deed, _: kind.needs_body and deed.is_mute,
+    "an answer without a body cannot come in pieces": lambda kind, deed, _: (
+        kind.needs_body and deed.is_mute
     ),
-    (
-        "moto is slow: there the parts meet what the server itself decides by: a "
-        "refusal, a request that never comes, a reply that is lost",
+    "where parts are big, one fault of each class is enough": lambda kind, deed, _: (
+        deed.is_big and kind in _ALIKE
+    ),
+    # A refusal, a request that never comes, a reply that is lost.
+    "moto is slow: there big parts meet what the server itself decides by": (
         lambda kind, deed, type_id: (
-            type_id == "s3"
-            and deed.is_big
-            and not isinstance(kind.fault, LoseReply | ResetBeforeReply)
-            and kind is not KINDS["503"]
-        ),
+            type_id == "s3" and deed.is_big and kind not in _REFUSED
+        )
     ),
-)
+}
 
 
 def _cells() -> Iterator[Any]:
     for type_id in ("s3", "minio"):
         for fault, kind in KINDS.items():
             for name, deed in DEEDS.items():
-                if any(is_so(kind, deed, type_id) for _, is_so in _EXCLUDED):
+                if any(is_so(kind, deed, type_id) for is_so in _EXCLUDED.values()):
                     continue
                 for often in ("once", "for ever"):
                     label = f"{type_id}: {name}: {fault} {often}"
-                    yield pytest.param(type_id, fault, name, often, id=label)
+                    yield pytest.param((type_id, fault, name, often), id=label)
 
 
 @pytest.fixture(scope="module")
@@ -338,11 +371,9 @@ def _see_store(cell: Cell, deed: Deed, kind: Kind, result: Any) -> None:
         allowed = [_OLD if is_failed else deed.content]
         assert stored in (allowed if not is_in_doubt else [_OLD, deed.content])
     if deed.do is _rm:
-        stored = [cell.place.content(f"{cell.key}/{name}") for name in _NAMES]
-        gone, kept = [None] * len(_NAMES), [b"x"] * len(_NAMES)
-        assert stored in (
-            [gone, kept] if is_in_doubt else [kept if is_failed else gone]
-        )
+        left = {cell.place.content(f"{cell.key}/{name}") for name in _NAMES}
+        gone, kept = {None}, {b"x"}
+        assert left in ([gone, kept] if is_in_doubt else [kept if is_failed else gone])
     if not deed.is_big:
         return
     begun_unheard = 0
@@ -353,23 +384,19 @@ def _see_store(cell: Cell, deed: Deed, kind: Kind, result: Any) -> None:
     assert len(cell.place.uploads(cell.key)) <= begun_unheard
 
 
-@pytest.mark.parametrize(("type_id", "fault", "name", "often"), [*_cells()])
+@pytest.mark.parametrize("coordinates", [*_cells()])
 def test_cell(
-    places: Callable[[str], Place],
-    type_id: str,
-    fault: str,
-    name: str,
-    often: Often,
-    tmp_path: Path,
+    places: Callable[[str], Place], coordinates: tuple[str, ...], tmp_path: Path
 ) -> None:
     """Right bytes or the documented error, nothing half-written, attempts = requests.
 
     With `policies = ["retry"]` and no budget.
     """
+    type_id, fault, name, often = coordinates
     place, kind, deed = places(type_id), KINDS[fault], DEEDS[name]
     usual = _requests(place, deed, tmp_path)
     cell = _begin(place, deed, tmp_path)
-    slept = len(place.clock.slept)
+    slept: Any = len(place.clock.slept)
     place.proxy.clear()
     times = 1 if often == "once" else None
     place.proxy.inject(kind.fault, times=times, when=deed.operation, after=deed.after)
@@ -377,26 +404,213 @@ def test_cell(
     place.proxy.heal()
 
     asked = place.asked()
+    slept = place.clock.slept[slept:]
     is_harmless = kind.attempts == 1
     if often == "once" or is_harmless:
         assert result == deed.result
-        more = {} if is_harmless else {deed.operation: 1}
+        expected = Counter(usual)
+        if not is_harmless:
+            expected[deed.operation] += 1
         if deed.operation == "complete_multipart_upload" and kind.may_be_done:
-            # The upload is gone: the object is looked at.
-            more["head_object"] = asked["head_object"]
-            assert more["head_object"] <= 1
-        assert asked == {**usual, **{k: usual.get(k, 0) + n for k, n in more.items()}}
-        assert place.clock.slept[slept:] == ([] if is_harmless else kind.waits)
+            # The upload may be gone by then: the object is looked at.
+            expected["head_object"] = asked["head_object"]
+            assert asked["head_object"] <= 1
+        assert asked == expected
+        assert slept == ([] if is_harmless else [*kind.waits])
     else:
         assert asked[deed.operation] == deed.after + kind.attempts
-        assert place.clock.slept[slept:] == kind.waits * (kind.attempts - 1)
+        assert slept == [*kind.waits] * (kind.attempts - 1)
         is_settled = kind.may_be_done and not isinstance(result, Exception)
         if is_settled:
             # It was done unheard, which the object itself tells.
             assert deed.operation == "complete_multipart_upload"
         else:
             assert isinstance(result, kind.error)
-            assert classify(result).fault == kind.verdict
+            is_head = deed.operation == "head_object"
+            verdict = (is_head and kind.of_head) or kind.verdict
+            assert classify(result).fault == verdict
             assert f"{kind.attempts} attempts" in result.__notes__[0]
     _see_store(cell, deed, kind, result)
     assert place.fs.in_flight == 0
+
+
+@pytest.mark.parametrize("name", ["stream: second range", "cat", "range", "get"])
+@pytest.mark.parametrize("type_id", ["s3", "minio"])
+def test_object_replaced(
+    places: Callable[[str], Place], type_id: str, name: str, tmp_path: Path
+) -> None:
+    """Who has read a part of the old object hears of it, and who has not reads the new.
+
+    Nothing is tried again: the next answer would be the same.
+    """
+    place, deed = places(type_id), DEEDS[name]
+    read_key = f"read-{next(_number)}"
+    place.put(read_key, _CONTENT)
+    cell = Cell(place, place.fs, "unused", tmp_path, read_key)
+    new = bytes(reversed(_CONTENT))
+    replace = ReplaceObject(lambda _: place.put(read_key, new))
+    place.proxy.inject(replace, times=1, when=deed.operation, after=deed.after)
+    result = _outcome(deed, cell)
+
+    if deed.do is _stream:
+        assert isinstance(result, ObjectChanged)
+        assert place.asked() == {"head_object": 1, "get_object": 2}
+    else:
+        assert result == (new[100:20_000] if deed.do is _range else new)
+        assert place.asked() == {"get_object": 1}
+
+
+class Impatient(Policy):
+    """Waits for a second for what is known to stall, and for ever for all else.
+
+    The time that a healthy request takes on a busy machine decides nothing.
+
+    Attributes:
+        stalls: How often the n-th operation of a name on a path stalls.
+    """
+
+    name = "impatient"
+    rank = 70
+    stalls: ClassVar[dict[tuple[str, str, int], float]] = {}
+    seen: ClassVar[defaultdict[tuple[str, str], int]] = defaultdict(int)
+
+    def around(self, op: Operation) -> Flow:
+        place = op.name, op.path
+        if op.origin.attempts == 0:
+            self.seen[place] += 1
+        stalls = self.stalls.get((*place, self.seen[place]), 0)
+        return (yield op.within(1.0) if op.origin.attempts < stalls else op)
+
+
+@pytest.fixture
+def impatient() -> Iterator[object]:
+    """Make a plugin with the policy `impatient`."""
+
+    class Plugin:
+        @hookimpl
+        def connectorkit_policies(self) -> list[type[Policy]]:
+            return [Impatient]
+
+    yield Plugin()
+    Impatient.stalls.clear()
+    Impatient.seen.clear()
+
+
+@pytest.mark.parametrize("often", ["once", "for ever"])
+@pytest.mark.parametrize("type_id", ["s3", "minio"])
+def test_stall(
+    places: Callable[[str], Place],
+    type_id: str,
+    often: str,
+    tmp_path: Path,
+    impatient: object,
+) -> None:
+    """A server that falls silent costs an attempt each time, and no more.
+
+    All deeds at a time: their attempts end when their time is up.
+    """
+    place = places(type_id)
+    stalled = [name for name in DEEDS if name != "write: second part"]
+    usual = {name: _requests(place, DEEDS[name], tmp_path) for name in stalled}
+    kind = Kind(Stall(), verdict="timeout", error=AttemptTimedOut)
+    with place.kit_with(
+        policies={"enabled": ["retry", "impatient"], "retry": RETRY}
+    ) as kit:
+        kit.register(impatient, "impatient")
+        fs = kit.resolve("it").fs
+        cells = {}
+        for name in stalled:
+            cell = cells[name] = _begin_alone(place, DEEDS[name], tmp_path, fs)
+            _stall(cell, DEEDS[name], None if often == "for ever" else 1)
+        with ThreadPoolExecutor(len(cells)) as threads:
+            results = threads.map(lambda n: _outcome(DEEDS[n], cells[n]), stalled)
+            outcomes = dict(zip(stalled, results, strict=True))
+        log = place.proxy.log
+        place.proxy.heal()
+        for name, result in outcomes.items():
+            deed, cell = DEEDS[name], cells[name]
+            asked = sum(
+                each.operation == deed.operation and _is_of(cell, each) for each in log
+            )
+            if often == "once":
+                assert result == deed.result
+                assert asked == usual[name][deed.operation] + 1
+            else:
+                assert isinstance(result, AttemptTimedOut)
+                assert asked == _most(deed)
+            _see_store(cell, deed, kind, result)
+        assert fs.in_flight == 0
+
+
+def _begin_alone(place: Place, deed: Deed, folder: Path, fs: Any) -> Cell:
+    """Begin with an object to read that no other cell reads."""
+    cell = _begin(place, deed, folder, fs)
+    read_key, folder = f"read-{cell.key}", folder / cell.key
+    folder.mkdir()
+    place.put(read_key, _CONTENT)
+    return Cell(place, fs, cell.key, folder, read_key)
+
+
+def _is_of(cell: Cell, request: Request) -> bool:
+    if request.operation in {"list_objects_v2", "delete_objects"}:
+        # One cell alone asks so.
+        return True
+    key = request.path.rpartition("/")[2]
+    return key in {cell.key, cell.read_key}
+
+
+def _stall(cell: Cell, deed: Deed, times: int | None) -> None:
+    cell.place.proxy.inject(
+        Stall(),
+        times=times,
+        when=lambda r: r.operation == deed.operation and _is_of(cell, r),
+        after=deed.after,
+    )
+    paths = {
+        "head_object": cell.source,
+        "get_object": cell.source,
+        "list_objects_v2": cell.place.path("listed/"),
+        "delete_objects": cell.place.bucket,
+    }
+    path = paths.get(deed.operation, cell.path)
+    number = deed.after + 1
+    Impatient.stalls[deed.operation, path, number] = (
+        math.inf if times is None else times
+    )
+
+
+@pytest.mark.parametrize("name", DEEDS)
+def test_default_stack(
+    places: Callable[[str], Place], name: str, tmp_path: Path
+) -> None:
+    """With the default policies no more is asked than attempts are configured.
+
+    What heals, heals; what does not, raises its own error or that of an open circuit.
+    """
+    place, deed = places("minio"), DEEDS[name]
+    usual = _requests(place, deed, tmp_path)
+    with place.kit_with(policies={"retry": {"base_delay": 0}}) as kit:
+        fs = kit.resolve("it").fs
+        for fault, times in product(("503", "reset", "reply lost"), (1, None)):
+            kind = KINDS[fault]
+            cell = _begin(place, deed, tmp_path, fs)
+            place.quiet()
+            place.proxy.inject(
+                kind.fault, times=times, when=deed.operation, after=deed.after
+            )
+            result = _outcome(deed, cell)
+            place.proxy.heal()
+            asked = place.asked()[deed.operation]
+            assert asked <= (usual[deed.operation] + 1 if times else _most(deed))
+            if isinstance(result, Exception):
+                allowed = (CircuitOpen, DeadlineExceeded, kind.error)
+                assert isinstance(result, allowed)
+            else:
+                assert result == deed.result
+            _see_store(cell, deed, kind, result)
+            # The circuit half-opens, and the service's pace is forgotten.
+            place.clock.advance(3600)
+
+
+def _most(deed: Deed) -> int:
+    return deed.after + ATTEMPTS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
@@ -29,6 +30,7 @@ from connectorkit import (
     WrongAnswer,
     classify,
 )
+from connectorkit.body import Answer, Body
 from connectorkit.testing import VirtualClock
 from connectorkit_metrics import Metrics, MetricsSettings
 
@@ -38,13 +40,17 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
     from prometheus_client.samples import Sample
 
+    from connectorkit import Operation
+
 __all__ = [
     "ERRORS",
     "EVENTS",
     "Meter",
     "Told",
     "matching",
+    "opened",
     "parsed",
+    "smoke",
 ]
 
 
@@ -207,3 +213,40 @@ def matching(samples: Iterable[Sample], name: str, **labels: str) -> float:
 
 def _classify(error: BaseException) -> Verdict:
     return Verdict(error.fault) if isinstance(error, Told) else classify(error)
+
+
+class Bytes:
+    """A body that is at hand."""
+
+    def __init__(self, content: bytes) -> None:
+        self._rest = content
+
+    async def read(self, amount: int) -> bytes:
+        piece, self._rest = self._rest[:amount], self._rest[amount:]
+        return piece
+
+    def close(self) -> None:
+        self._rest = b""
+
+
+async def opened(pipeline: Pipeline, content: bytes) -> Body:
+    """Return a body that was begun."""
+
+    async def attempt(_op: Operation, offset: int) -> Answer:
+        return Answer(Bytes(content[offset:]), len(content) - offset)
+
+    op = pipeline.operation("get_object", Kind.READ, bucket="b")
+    body = Body(pipeline, op, attempt)
+    await body.open()
+    return body
+
+
+def smoke(meter: Meter) -> int:
+    """Let operations end in every way, and everything happen; return how many."""
+    for error in ERRORS.values():
+        meter.run(error, seconds=0.2)
+    meter.run(name="put_object", kind=Kind.WRITE, size=10, attempts=2)
+    pipeline = Pipeline([meter.policy], meter.scope())
+    asyncio.run(opened(pipeline, b"abandoned")).close()
+    meter.hear(*EVENTS)
+    return len(ERRORS) + 2

@@ -291,14 +291,6 @@ def test_a_closed_server_frees_its_port(meter: Meter) -> None:
     again.close()
 
 
-def test_a_server_in_a_forked_child(server: MetricsServer) -> None:
-    """A child leaves the port to its parent, which goes on serving."""
-    if (child := os.fork()) == 0:
-        os._exit(0 if server._server.socket.fileno() == -1 else 1)
-    assert os.waitpid(child, 0)[1] == 0
-    assert ask(server, "GET", "/metrics")[0] == 200
-
-
 # WSGI and ASGI
 
 
@@ -322,7 +314,7 @@ def by_wsgi(app: Any, method: str, path: str, body: bytes = b"", **more: Any) ->
         told.extend((int(status[:3]), dict(headers)))
         return lambda _data: None
 
-    answer = validator(app)(environ, start_response)
+    answer: Any = validator(app)(environ, start_response)
     content = b"".join(answer)
     answer.close()
     return told[0], content

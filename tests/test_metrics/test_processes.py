@@ -80,6 +80,25 @@ thread.join()
 """
 
 
+# A child that does nothing, while its parent stops serving.
+SERVING = """
+import os, socket
+from connectorkit_metrics import start_metrics_server
+
+begin, end = os.pipe()
+server = start_metrics_server(0)
+if (child := os.fork()) == 0:
+    os.close(end)
+    os.read(begin, 1)
+    os._exit(0)
+server.close()
+with start_metrics_server(server.port):
+    socket.create_connection((server.addr, server.port)).close()
+os.close(end)
+os.waitpid(child, 0)
+"""
+
+
 def run(script: str, **variables: str) -> str:
     """Run a script as a program of its own; return what it prints."""
     done = subprocess.run(
@@ -164,6 +183,11 @@ def _say_dead(directory: Path, pid: int) -> None:
 def test_forks_while_others_count() -> None:
     """A child that is forked at any moment counts on, from zero, and never hangs."""
     run(FORKING.format(children=30))
+
+
+def test_a_child_leaves_the_port_to_its_parent() -> None:
+    """A server that is closed frees its port, though a forked child lives on."""
+    run(SERVING)
 
 
 def test_a_directory_that_is_not_there(

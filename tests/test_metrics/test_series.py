@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import json
 import logging
 import re
 import sys
 import threading
 from collections import Counter
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import prometheus_client
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
@@ -23,16 +21,14 @@ from connectorkit import (
     CircuitChanged,
     ConfigError,
     ConnectorKit,
+    FilesystemClosed,
     Kind,
     MissingExtra,
-    Operation,
-    OperationRetried,
     Pipeline,
 )
-from connectorkit.body import Answer, Body
 from connectorkit_metrics import Metrics, MetricsSettings, outcomes, own, series, source
 from connectorkit_metrics.outcomes import OUTCOMES
-from test_metrics.support import ERRORS, EVENTS, Meter, matching
+from test_metrics.support import ERRORS, EVENTS, Meter, matching, opened, smoke
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,43 +38,6 @@ if TYPE_CHECKING:
 OPERATIONS = "connectorkit_operations_total"
 SECONDS = "connectorkit_operation_duration_seconds"
 ATTEMPTS = "connectorkit_operation_attempts"
-
-
-class Bytes:
-    """A body that is at hand."""
-
-    def __init__(self, content: bytes) -> None:
-        self._rest = content
-
-    async def read(self, amount: int) -> bytes:
-        piece, self._rest = self._rest[:amount], self._rest[amount:]
-        return piece
-
-    def close(self) -> None:
-        self._rest = b""
-
-
-async def opened(pipeline: Pipeline, content: bytes) -> Body:
-    """Return a body that was begun."""
-
-    async def attempt(_op: Operation, offset: int) -> Answer:
-        return Answer(Bytes(content[offset:]), len(content) - offset)
-
-    op = pipeline.operation("get_object", Kind.READ, bucket="b")
-    body = Body(pipeline, op, attempt)
-    await body.open()
-    return body
-
-
-def smoke(meter: Meter) -> int:
-    """Let operations end in every way, and everything happen; return how many."""
-    for error in ERRORS.values():
-        meter.run(error, seconds=0.2)
-    meter.run(name="put_object", kind=Kind.WRITE, size=10, attempts=2)
-    pipeline = Pipeline([meter.policy], meter.scope())
-    asyncio.run(opened(pipeline, b"abandoned")).close()
-    meter.hear(*EVENTS)
-    return len(ERRORS) + 2
 
 
 def table(module: Any) -> dict[str, set[str]]:
@@ -210,23 +169,26 @@ def test_sums_agree(ends: list[tuple[str, int, str, float, int]]) -> None:
             size=size,
             attempts=attempts,
         )
+    samples = meter.samples()
     made = sum(attempts for _, attempts, *_ in ends)
-    assert meter.value(OPERATIONS) == len(ends)
+    assert matching(samples, OPERATIONS) == len(ends)
     for outcome, many in Counter(outcome for outcome, *_ in ends).items():
-        assert meter.value(OPERATIONS, outcome=outcome) == many
-    assert meter.value(f"{SECONDS}_count") == len(ends)
-    assert meter.value(f"{SECONDS}_sum") == sum(it[3] for it in ends)
+        assert matching(samples, OPERATIONS, outcome=outcome) == many
+    assert matching(samples, f"{SECONDS}_count") == len(ends)
+    assert matching(samples, f"{SECONDS}_sum") == sum(it[3] for it in ends)
     for bound in (0.001, 0.0025, 5.0, 120.0):
         at_most = sum(it[3] <= bound for it in ends)
-        assert meter.value(f"{SECONDS}_bucket", le=str(bound)) == at_most
-    assert meter.value(f"{ATTEMPTS}_sum") == made
-    assert meter.value("connectorkit_retry_attempts_total") == made - len(ends)
+        assert matching(samples, f"{SECONDS}_bucket", le=str(bound)) == at_most
+    assert matching(samples, f"{ATTEMPTS}_sum") == made
+    assert matching(samples, "connectorkit_retry_attempts_total") == made - len(ends)
     for verb, direction in (("get", "read"), ("put", "written")):
         moved = [it for it in ends if it[0] == "success" and it[2].startswith(verb)]
         total = sum(size for *_, size in moved)
-        assert meter.value("connectorkit_bytes_total", direction=direction) == total
+        assert (
+            matching(samples, "connectorkit_bytes_total", direction=direction) == total
+        )
     rejected = sum(it[0] in {"open", "full", "refused", "deadline"} for it in ends)
-    assert meter.value("connectorkit_rejected_total") == rejected
+    assert matching(samples, "connectorkit_rejected_total") == rejected
 
 
 @given(st.lists(st.sampled_from([*series.SECONDS, 0.0, 0.0011, 7.0, 1e9])))
@@ -297,6 +259,16 @@ def test_circuits_show_the_worst(steps: list[int]) -> None:
     assert changes == len(steps)
 
 
+def test_a_closed_kit_is_let_go() -> None:
+    """What waits to be counted holds nothing of a kit that was closed."""
+    meter = Meter()
+    meter.run()
+    assert len(meter.policy._pending) == 1
+    meter.hear(FilesystemClosed("s3"))
+    assert len(meter.policy._pending) == 0
+    assert meter.value(OPERATIONS) == 1
+
+
 def test_threads_lose_nothing() -> None:
     """Many threads that count and one that asks: nothing is lost, or counted twice."""
     meter = Meter()
@@ -315,149 +287,6 @@ def test_threads_lose_nothing() -> None:
         meter.samples()
     assert meter.value(OPERATIONS) == each * threads
     assert meter.value(f"{SECONDS}_bucket", le="+Inf") == each * threads
-
-
-# Labels
-
-
-def test_labels_are_bounded() -> None:
-    """However many connectors, buckets, operations and reasons, there are few series.
-
-    2,000 is the budget of a process.
-    """
-    meter = Meter()
-    names = ["get_object", "put_object", "head_object", "list_objects_v2"]
-    names += ["delete_object", "upload_part", "copy_object", "create_multipart_upload"]
-    for number in range(300):
-        scope = meter.scope(f"connector-{number}")
-        for name in names:
-            meter.run(scope=scope, name=name, bucket=f"bucket-{number}")
-    samples = meter.samples()
-    created = [it for it in samples if it.name.endswith("_created")]
-    assert len(samples) - len(created) < 2000
-    assert meter.value(OPERATIONS) == 300 * len(names)
-    assert meter.value(OPERATIONS, connector="connector-3") == len(names)
-    assert meter.value(OPERATIONS, connector="other", bucket="other") == 290 * len(
-        names
-    )
-
-
-@settings(max_examples=30)
-@given(st.lists(st.text(), max_size=80), st.lists(st.text(), max_size=80))
-def test_any_names_are_bounded_text(names: list[str], reasons: list[str]) -> None:
-    """Whatever a host or a service calls things, it can be served, and ends."""
-    meter = Meter(most_connectors=2, most_buckets=3)
-    for name in names:
-        meter.run(scope=meter.scope(name), name=name, bucket=name)
-        meter.run(scope=meter.scope(name), name=name, bucket=f"{name}\udc80" * 90)
-    for reason in reasons:
-        meter.hear(OperationRetried("reports", "get_object", 2, reason))
-    text = prometheus_client.generate_latest(meter.registry).decode()
-    assert max(map(len, text.splitlines())) < 1000
-    samples = meter.samples()
-    labels = [it.labels for it in samples if it.name == OPERATIONS]
-    assert len({it["connector"] for it in labels}) <= 3
-    assert len({(it["connector"], it["bucket"]) for it in labels}) <= 8
-    assert len({it["operation"] for it in labels}) <= 51
-    retries = [it for it in samples if it.name == "connectorkit_retries_total"]
-    assert len(retries) <= 31
-
-
-def test_adhoc_connectors_are_labelled_by_type() -> None:
-    """A tenant's settings leave no name of theirs, however many tenants there are."""
-    meter = Meter()
-    for number in range(50):
-        tenant = f"minio|{number}"
-        scope = meter.scope(tenant, type_id="minio", is_adhoc=True)
-        meter.run(scope=scope, bucket=f"tenant-{number}")
-    (sample,) = [it for it in meter.samples() if it.name == OPERATIONS]
-    assert sample.value == 50
-    assert (sample.labels["connector"], sample.labels["bucket"]) == ("minio", "other")
-
-
-def test_listed_labels() -> None:
-    """Connectors and buckets that are listed are named, and no others."""
-    meter = Meter(connectors={"reports"}, buckets={"b"}, most_connectors=0)
-    for connector in ("reports", "notes"):
-        for bucket in ("b", "c", ""):
-            meter.run(scope=meter.scope(connector), bucket=bucket)
-    adhoc = meter.scope("minio", is_adhoc=True, type_id="minio")
-    meter.run(scope=adhoc, bucket="b")
-    labels = {
-        (it.labels["connector"], it.labels["bucket"])
-        for it in meter.samples()
-        if it.name == OPERATIONS
-    }
-    named = {("reports", "b"), ("reports", "other"), ("reports", "")}
-    rest = {("other", "b"), ("other", "other"), ("other", ""), ("minio", "b")}
-    assert labels == named | rest
-
-
-@pytest.mark.parametrize("names", ["connectorkit", "source"])
-def test_no_path_and_no_secret(names: str) -> None:
-    """What an operation is about, and what its error says, is in no label."""
-    meter = Meter(names=names)
-    for error in (None, PermissionError("key=sesame"), ConnectionError("sesame")):
-        meter.run(error, bucket="b", path="b/private/sesame")
-    assert "sesame" not in prometheus_client.generate_latest(meter.registry).decode()
-
-
-# Dashboard
-
-
-def test_dashboard_shows_what_is_there() -> None:
-    """Each series and each label in the dashboard is one that is exported."""
-    meter = Meter()
-    smoke(meter)
-    labels: dict[str, set[str]] = {}
-    for sample in meter.samples():
-        labels.setdefault(sample.name, set()).update(sample.labels)
-    text = files("connectorkit_metrics").joinpath("dashboard.json").read_text("utf-8")
-    board = json.loads(text)
-    panels = [it for it in board["panels"] if it["type"] != "row"]
-    targets = [(p["title"], it) for p in panels for it in p["targets"]]
-    assert len(targets) > 20
-    for title, target in targets:
-        check(target["expr"], labels, target["legendFormat"], title)
-    (variable,) = [it for it in board["templating"]["list"] if it["type"] == "query"]
-    name, label = re.findall(r"label_values\((\w+), (\w+)\)", variable["definition"])[0]
-    assert label in labels[name]
-    ids = [it["id"] for it in board["panels"]]
-    assert sorted(ids) == sorted({*ids})
-
-
-def test_alerts_watch_what_is_there() -> None:
-    """Each series and each label in the alerts is one that is exported."""
-    meter = Meter()
-    smoke(meter)
-    labels: dict[str, set[str]] = {}
-    for sample in meter.samples():
-        labels.setdefault(sample.name, set()).update(sample.labels)
-    text = files("connectorkit_metrics").joinpath("alerts.yml").read_text("utf-8")
-    rules = text.split("- alert: ")[1:]
-    assert len(rules) == 14
-    for rule in rules:
-        legend = rule.partition("annotations:")[2].replace("$labels.", "")
-        expr = re.sub(r"#.*", "", rule.partition("expr:")[2].partition("labels:")[0])
-        check(expr, labels, legend, rule.splitlines()[0])
-    words = {
-        value for rule in rules for value in re.findall(r'outcome=~?"(.*?)"', rule)
-    }
-    assert {it for value in words for it in value.split("|")} <= {*OUTCOMES}
-
-
-def check(expr: str, labels: dict[str, set[str]], legend: str, of: str) -> None:
-    """See that an expression, and what it is told by, has series and labels."""
-    names = {*re.findall(r"\bconnectorkit_\w+", expr)}
-    assert names, of
-    assert names <= labels.keys(), (of, names - labels.keys())
-    for name, matchers in re.findall(r"(connectorkit_\w+){(.*?)}", expr):
-        wanted = {*re.findall(r'(\w+)\s*[=!]~?\s*"', matchers)}
-        assert wanted <= labels[name], (of, wanted - labels[name])
-    every = set.union(*(labels[name] for name in names))
-    grouped = " ".join(re.findall(r"\b(?:by|on) \((.*?)\)", expr)).replace(",", " ")
-    told = {*grouped.split(), *re.findall(r"{{ ?(\w+) ?}}", legend)}
-    assert told <= every, (of, told - every)
 
 
 # One of each in a process
