@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from connectorkit.errors import (
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from connectorkit.config import ConnectorConfig, KitConfig
     from connectorkit.faults import Verdict
     from connectorkit.kit import ConnectorKit
-    from connectorkit.pipeline import Policy
+    from connectorkit.pipeline import Pipeline, Policy
     from connectorkit.pool import Opened, Pool
 
 __all__ = [
@@ -65,6 +65,8 @@ def valid_id(connector_id: object) -> str:
 
 S = TypeVar("S", bound=_Settings)
 T = TypeVar("T")
+# An enumeration takes its time to look a value up.
+_KINDS = {kind.value: kind for kind in Kind}
 
 
 class ConnectorType(ABC, Generic[S]):
@@ -225,6 +227,21 @@ class Connector:
     _source: str | None
     # The kit's, or one of its own.
     _pool: Pool
+    # Composed when it is first asked for.
+    _composed: list[Pipeline] = field(default_factory=list)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Its policies, composed: what each of its operations goes through.
+
+        Raises:
+            KitClosed: The kit was closed.
+        """
+        if self.kit.is_closed:
+            self.kit._refuse_if_closed()
+        if not self._composed:
+            self._composed.append(self.kit._opener.pipeline(self))
+        return self._composed[0]
 
     @property
     def fs(self) -> AbstractFileSystem:
@@ -326,11 +343,15 @@ class Connector:
             DeadlineExceeded: There is no time left.
             Exception: What `fn` raised last.
         """
-        pipeline = self.opened().pipeline
+        pipeline = self.pipeline
         op = pipeline.operation(
-            name, Kind(kind), bucket=bucket, path=path, is_repeatable=is_repeatable
+            name,
+            _KINDS.get(kind) or Kind(kind),
+            bucket=bucket,
+            path=path,
+            is_repeatable=is_repeatable,
         )
-        if inspect.iscoroutinefunction(fn):
+        if not _is_plain_function(fn) and inspect.iscoroutinefunction(fn):
             return pipeline.arun(op, lambda _op: fn())  # type: ignore[return-value]
         return pipeline.run(op, lambda _op: fn())
 
@@ -426,6 +447,12 @@ class Connector:
                 "connectorkit.toml, and it travels as its ID."
             )
         return _resolve_again, (self.id, self._source)
+
+
+def _is_plain_function(fn: Callable[..., Any]) -> bool:
+    """Tell in no time of most functions that they are no coroutine functions."""
+    code = getattr(fn, "__code__", None)
+    return code is not None and not (code.co_flags & inspect.CO_COROUTINE or vars(fn))
 
 
 def _resolve_again(connector_id: str, source: str) -> Connector:

@@ -70,7 +70,7 @@ class Opener:
             MissingExtra: The client library is not installed.
             PluginFailed: The connector type, or a policy, breaks its contract.
         """
-        pipeline = self.pipeline(connector)
+        pipeline = connector.pipeline
         options: dict[str, Any] = {"skip_instance_cache": not is_cached}
         if loop is not None:
             options = {"skip_instance_cache": True, "asynchronous": True, "loop": loop}

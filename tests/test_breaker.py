@@ -1186,10 +1186,12 @@ class TestSharing:
         said = context.SimpleQueue()
         child = context.Process(target=_look, args=(store, circuit, said))
         child.start()
-        child.join(60)
+        child.join(30)
         done.set()
         holder.join()
-        assert child.exitcode == 0
+        exitcode = child.exitcode
+        child.kill()
+        assert exitcode == 0
         assert said.get() == ("open", "closed")
         assert store.state() is OPEN
 

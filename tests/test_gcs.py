@@ -28,8 +28,7 @@ class TestPlainClient:
     ) -> None:
         """No gRPC client is imported, and a forked child goes on where its parent was.
 
-        gcsfs's gRPC client would hang in the child. To have it imported does no harm:
-        gcsfs's uploads do so, to find out whether it is theirs.
+        gcsfs's gRPC client would hang in the child, as would gcsfs's own open file.
         """
         script = """
             import json, os, sys
@@ -38,12 +37,19 @@ class TestPlainClient:
             config, path = json.loads(sys.argv[1]), sys.argv[2]
             connector = ConnectorKit(config).resolve("it")
             connector.fs.ls(path.partition("/")[0])
+            connector.fs.pipe_file(path, b"content")
+            with connector.fs.open(path, "wb", block_size=1 << 18) as file:
+                file.write(b"content" * 100_000)
             imported = {"gcsfs.extended_gcsfs", "google.cloud.storage_control_v2"}
             print(sorted(imported & sys.modules.keys()))
-            connector.fs.pipe_file(path, b"content")
+            file = connector.fs.open(path)
             child = os.fork()
             if not child:
-                os._exit(connector.fs.cat_file(path) != b"content")
+                try:
+                    file.read()
+                except RuntimeError:
+                    file.close()
+                    os._exit(connector.fs.cat_file(path, 0, 7) != b"content")
             print(os.waitpid(child, 0)[1])
         """
         config = {
@@ -66,6 +72,57 @@ class TestPlainClient:
             check=True,
         )
         assert done.stdout == "[]\n0\n"
+
+
+@pytest.mark.parametrize("size", [10, 3 * _BLOCK])
+def test_unclosed_writer(size: int, gcs_emulator: GcsEmulator, gcs_bucket: str) -> None:
+    """A process that forgets an open file ends, and no half of it is an object."""
+    script = """
+        import json, sys
+        from connectorkit import ConnectorKit
+
+        config, path, size = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+        fs = ConnectorKit(config).resolve("it").fs
+        file = fs.open(path, "wb", block_size=1 << 18)
+        file.write(bytes(size))
+        text = fs.open(f"{path}.txt", "wt")
+        text.write("text")
+    """
+    settings = settings_for("gcs", gcs_emulator)
+    config = {"connectors": {"it": {"type": "gcs", "settings": settings}}}
+    path = f"{gcs_bucket}/unclosed"
+    subprocess.run(
+        [sys.executable, "-c", dedent(script), json.dumps(config), path, str(size)],
+        env=dict(os.environ),
+        timeout=60,
+        check=True,
+    )
+    with kit_at("gcs", settings) as kit:
+        assert not kit.resolve("it").fs.exists(path)
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("mode", ["wt", "wb"])
+def test_exception_within_the_with(
+    mode: str, compression: str | None, gcs_emulator: GcsEmulator, gcs_bucket: str
+) -> None:
+    """An exception drops what was written by text and compression, too."""
+    with kit_at("gcs", settings_for("gcs", gcs_emulator)) as kit:
+        fs, path = kit.resolve("it").fs, f"{gcs_bucket}/key"
+        fs.pipe_file(path, b"old")
+
+        def fail() -> None:
+            with fs.open(path, mode, compression=compression) as file:
+                file.write("half" if mode == "wt" else b"half")
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            fail()
+        assert fs.cat_file(path) == b"old"
+        with fs.open(path, mode, compression=compression) as file:
+            file.write("all" if mode == "wt" else b"all")
+        with fs.open(path, "rb", compression=compression) as file:
+            assert file.read() == b"all"
 
 
 def _upload(request: Request) -> Answer:

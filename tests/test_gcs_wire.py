@@ -310,10 +310,10 @@ class TestReading:
                 return gcs_error(412)
             stored = google.objects["key"]
             # A server that knows nothing of generations sends what is there.
-            query = {} if how != "generation" else request.query
-            request = Request(
-                "GET", request.path, query | {"alt": "media"}, request.headers, b""
-            )
+            query = {"alt": "media"}
+            if how == "generation":
+                query.update(request.query)
+            request = Request("GET", request.path, query, request.headers, b"")
             answer = _by(how, google(request), stored.generation)
             if asked > 1:
                 return answer
@@ -1096,10 +1096,11 @@ class TestCredentials:
 
     def test_no_token_is_to_be_had(self) -> None:
         """Where Google's token service does not answer, nothing was sent."""
-        error: Any = google.auth.exceptions.TransportError("no way")
+        errors: Any = google.auth.exceptions
+        error = errors.TransportError("no way")
         verdict = classify(error)
         assert (verdict.fault, verdict.is_sent) == (Fault.TRANSIENT, False)
-        error = google.auth.exceptions.RefreshError("no such account")
+        error = errors.RefreshError("no such account")
         verdict = classify(error)
         assert (verdict.fault, verdict.is_sent) == (Fault.AUTH, False)
 

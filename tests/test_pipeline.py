@@ -29,6 +29,7 @@ from connectorkit import (
     Sleep,
 )
 from connectorkit.pipeline import check_order, is_filesystem, wrap
+from connectorkit_breaker import Breaker
 from connectorkit_deadline import Deadline
 from connectorkit_pace import Pace
 from connectorkit_retry import Retry
@@ -846,6 +847,7 @@ HOUSE: list[tuple[type[Policy], dict[str, Any]]] = [
     (Deadline, {"seconds": 40}),
     (Retry, {"budget_burst": 3}),
     (Pace, {}),
+    (Breaker, {"failures": 4, "open_seconds": 15}),
     (Timeout, {"seconds": 15}),
 ]
 

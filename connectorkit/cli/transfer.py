@@ -112,21 +112,35 @@ def _are_one_storage(source: Place, target: Place) -> bool:
 
 def _beneath(fs: AbstractFileSystem) -> Any:
     """Return what fsspec's wrappers are wrapped around."""
-    while not isinstance(fs, Releasable) and hasattr(fs, "fs"):
+    while not isinstance(fs, Releasable) and not _is_guarded(fs) and hasattr(fs, "fs"):
         fs = fs.fs
     return fs
+
+
+def _is_guarded(fs: AbstractFileSystem) -> bool:
+    from connectorkit.guarded import GuardedFileSystem
+
+    return isinstance(fs, GuardedFileSystem)
 
 
 def local_path(place: Place) -> Path | None:
     """Return where on this machine a place is, or None if it is elsewhere."""
     path, fs = place.path, place.fs
-    while hasattr(fs, "fs") and hasattr(fs, "_join"):
-        path, fs = fs._join(path), fs.fs
+    while _is_guarded(fs) or (hasattr(fs, "fs") and hasattr(fs, "_join")):
+        if _is_guarded(fs):
+            fs = fs.inner
+        else:
+            path, fs = fs._join(path), fs.fs
     return Path(path) if getattr(fs, "local_file", False) else None
 
 
 def _writing(target: Place, size: int) -> contextlib.AbstractContextManager[IO[bytes]]:
     """Open a file so that an exception leaves what was there before."""
+    if _is_guarded(_beneath(target.fs)):
+        return cast(
+            "contextlib.AbstractContextManager[IO[bytes]]",
+            target.fs.open(target.path, "wb"),
+        )
     if (path := local_path(target)) is not None:
         return _replacing(path)
     if isinstance(_beneath(target.fs), Releasable):

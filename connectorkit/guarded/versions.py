@@ -53,7 +53,10 @@ class Versions:
     def begin(self) -> None:
         """Ask for the version before the first piece, unless it is known."""
         if self._before is None:
-            info = self._fs._seen(self._path)
+            try:
+                info = self._fs._seen(self._path)
+            except FileNotFoundError:
+                info = None
             # Of a storage that does not say there is nothing to compare.
             self._before = () if info is None else version(info)
 

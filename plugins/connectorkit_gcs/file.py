@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from connectorkit import ObjectChanged, WrongAnswer
 from connectorkit.bridge import through
 from connectorkit.call import joined
+from connectorkit.writing import drop_at_exit
 from connectorkit_gcs.json_client import GCSFile
 from connectorkit_gcs.uploading import UNIT, About, Upload, digested, insert
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 __all__ = ["ConnectorGCSFile"]
+
+# As gcsfs has it: the most that is sent by one request.
+_MOST = 1 << 28
 
 
 class ConnectorGCSFile(GCSFile):  # type: ignore[misc]
@@ -40,6 +44,8 @@ class ConnectorGCSFile(GCSFile):  # type: ignore[misc]
         with joined(fs.pipeline.scope):
             super().__init__(fs, path, mode, **options)
         prefetcher = getattr(getattr(self, "cache", None), "_prefetcher", None)
+        if self.mode != "rb":
+            drop_at_exit(self)
         if prefetcher is not None:
             # fsspec's bridge loses causes of errors, and returns None for what was
             # cancelled.
@@ -148,7 +154,9 @@ class ConnectorGCSFile(GCSFile):  # type: ignore[misc]
     def _insert(self) -> None:
         data = self.buffer.getvalue()
         self._digest.update(data)
-        self._done(self._through(insert, self.fs, self._about(), data), data)
+        done = self._through(insert, self.fs, self._about(), data)
+        self.checker.update(data)
+        self._done(done)
 
     def _initiate_upload(self) -> None:
         self._upload = Upload(self.fs, self._about(), lambda: digested(self._digest))
@@ -159,25 +167,30 @@ class ConnectorGCSFile(GCSFile):  # type: ignore[misc]
         upload, offset = self._upload, self.offset or 0
         assert upload is not None  # noqa: S101 - `flush` has begun it
         is_last = final and self.autocommit
-        data = self.buffer.getvalue()
-        if not is_last:
-            data = data[: len(data) // UNIT * UNIT]
-        if data or is_last:
-            # Before it is sent: it is by this that what nobody answered is found.
-            self._digest.update(data)
-            done = self._through(upload.send, data, offset, is_last=is_last)
-            self.offset = offset + len(data)
-            rest = self.buffer.getvalue()[len(data) :]
-            self.buffer = io.BytesIO()
-            self.buffer.write(rest)
-            if done is None:
-                self.checker.update(data)
-            else:
-                self._done(done, data)
+        with self.buffer.getbuffer() as view:
+            amount = len(view) if is_last else len(view) // UNIT * UNIT
+            for start in range(0, amount, _MOST) or [0] * is_last:
+                end = min(start + _MOST, amount)
+                with view[start:end] as data:
+                    # Before it is sent: by this is found what nobody answered.
+                    self._digest.update(data)
+                    done = self._through(
+                        upload.send,
+                        data,
+                        offset + start,
+                        is_last=is_last and end == amount,
+                    )
+                    self.checker.update(data)
+                if done is not None:
+                    self._done(done)
+            rest = bytes(view[amount:])
+        self.offset = offset + amount
+        self.buffer = io.BytesIO()
+        self.buffer.write(rest)
         # fsspec is told that there is nothing left for it to do.
         return False
 
-    def _done(self, resource: dict[str, Any], data: bytes) -> None:
+    def _done(self, resource: dict[str, Any]) -> None:
         """Take note of what the service says of the object.
 
         Raises:
@@ -186,7 +199,6 @@ class ConnectorGCSFile(GCSFile):  # type: ignore[misc]
         self._upload = None
         if resource.get("md5Hash") not in {None, digested(self._digest)}:
             raise WrongAnswer(f"{self.path}: other bytes are stored than were written.")
-        self.checker.update(data)
         self.checker.validate_json_response(resource)
         self.generation = resource.get("generation")
 

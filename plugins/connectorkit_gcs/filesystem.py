@@ -11,6 +11,7 @@ from fsspec.utils import is_exception
 
 from connectorkit import Fault
 from connectorkit.bridge import through
+from connectorkit.writing import LayeredOpen
 from connectorkit_gcs.credentials import token_of
 from connectorkit_gcs.deleting import delete_batch
 from connectorkit_gcs.file import ConnectorGCSFile
@@ -30,7 +31,7 @@ def timeouts(connect: float, read: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
 
 
-class ConnectorGCSFileSystem(GCSTransfers):
+class ConnectorGCSFileSystem(LayeredOpen, GCSTransfers):
     """gcsfs's JSON filesystem: each request one operation, each attempt one request.
 
     Made with gcsfs's own arguments it stands alone, under the default policies; gcsfs's

@@ -23,7 +23,7 @@ __all__ = ["Reading", "Span"]
 
 _ANSWERED = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _PIECE = 1 << 20
-# The digest of what a server sent that names no version; nobody forges it.
+# One that nobody forges.
 _digest = hashlib.blake2b
 
 
@@ -110,8 +110,9 @@ class Reading:
         self._options = dict(options or {})
         self._etag: str | None = None
         self._is_begun = False
-        self._seen = _digest()
-        self._count = 0
+        # Of what a server sent that names no version, and of that but the last piece.
+        self._count, self._seen = 0, _digest()
+        self._before = 0, _digest()
         self.size: int | None = None
         self.total: int | None = None
         self.generation: str | None = None
@@ -159,6 +160,7 @@ class Reading:
         """
         span = self._span
         is_named = bool(self.generation or self._etag)
+        self._rewind(offset)
         if offset and is_named:
             last = span.last if span else None
             span = Span((span.first if span else 0) + offset, last)
@@ -225,8 +227,16 @@ class Reading:
     def took(self, piece: bytes) -> None:
         """Take note of bytes, if nothing else tells this version from another."""
         if not (self.generation or self._etag):
+            self._before = self._count, self._seen.copy()
             self._seen.update(piece)
             self._count += len(piece)
+
+    def _rewind(self, offset: int) -> None:
+        """Take note that the last piece did not count, or that none does."""
+        if not offset:
+            self._count, self._seen = 0, _digest()
+        elif offset == self._before[0]:
+            self._count, self._seen = self._before
 
     async def _go_over(
         self, op: Operation, answer: aiohttp.ClientResponse, offset: int

@@ -72,8 +72,11 @@ class GCSTransfers(GCSWire):
         concurrency: int = _AT_A_TIME,
         **kwargs: Any,
     ) -> bytes:
-        options = {name: kwargs.pop(name, None) for name in _OPTIONS}
-        asked: dict[str, Any] = {"options": options, **_about(kwargs)}
+        asked: dict[str, Any] = {
+            "options": {name: kwargs.get(name) for name in _OPTIONS},
+            "generation": kwargs.get("generation"),
+            "headers": kwargs.get("headers"),
+        }
         if start is None and end is None:
             span = None
         elif (start or 0) < 0 and end is None:
@@ -216,7 +219,8 @@ class GCSTransfers(GCSWire):
                     callback.relative_update(len(data))
 
                 is_long = (reading.size or 0) > max(_ONE_STREAM, step)
-                if is_long and at_a_time > 1 and reading.is_vouched:
+                can_part = reading.is_vouched and file.seekable()
+                if is_long and can_part and at_a_time > 1:
                     await self._in_ranges(
                         rpath, reading, body, step, at_a_time, put, asked
                     )

@@ -45,6 +45,18 @@ class ConnectorS3FileSystem(LayeredOpen, S3Copies):
                 raise
         return True
 
+    async def _isdir(self, path: str) -> bool:
+        """Tell whether something lies below: the name of a file may be a folder's."""
+        bucket, key, _ = self.split_path(self._strip_protocol(path))
+        asked = {"Bucket": bucket, "Prefix": f"{key}/", "Delimiter": "/", "MaxKeys": 1}
+        try:
+            if not key or self._ls_from_cache(f"{bucket}/{key}") is not None:
+                return await super()._isdir(path)
+            page = await self._call_s3("list_objects_v2", **asked)
+        except FileNotFoundError:
+            return False
+        return bool(page.get("Contents") or page.get("CommonPrefixes"))
+
     async def _can_list(self, bucket: str) -> bool:
         """Tell whether a bucket shows itself to who may not ask about it."""
         try:
@@ -100,9 +112,24 @@ class ConnectorS3FileSystem(LayeredOpen, S3Copies):
         keys = [self.split_path(path)[1] for path in pathlist]
         [bucket] = buckets
         failed = await self._delete_keys(bucket, keys, **options)
+        while failed and await self._is_gone(bucket, next(iter(failed))):
+            failed.pop(next(iter(failed)))
         if failed:
             raise _not_deleted(bucket, [*failed.values()])
         return [f"{bucket}/{key}" for key in keys]
+
+    async def _is_gone(self, bucket: str, key: str) -> bool:
+        """Tell whether there is no such key, though it could not be deleted.
+
+        fsspec names folders beside what is in them, which some servers cannot delete.
+        """
+        try:
+            await self._call_s3("head_object", Bucket=bucket, Key=key)
+        except FileNotFoundError:
+            return True
+        except Exception:  # noqa: BLE001 - why it could not be deleted says more
+            return False
+        return False
 
     async def _delete_keys(
         self, bucket: str, keys: list[str], **options: Any

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from connectorkit import Kind, NotReplayable
+from connectorkit import Kind, NotReplayable, WrongAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +30,23 @@ def facts_of(kwargs: Mapping[str, Any]) -> dict[str, str]:
     bucket = str(kwargs.get("Bucket") or "")
     about = kwargs.get("Key") or kwargs.get("Prefix") or ""
     return {"bucket": bucket, "path": f"{bucket}/{about}" if about else bucket}
+
+
+def expect_copied(method: str, answer: Mapping[str, Any]) -> None:
+    """See that a copy was answered as one.
+
+    A server that cannot copy takes the request for an upload without a body, and
+    stores nothing in place of the object, or of the part.
+
+    Raises:
+        WrongAnswer: It was not.
+    """
+    named = _COPIES.get(method)
+    if named and not answer.get(named, {}).get("ETag"):
+        raise WrongAnswer(
+            f"The service does not say what it copied for {method}: it may be unable "
+            "to, and have stored an empty object instead."
+        )
 
 
 def length_of(body: Any) -> int:

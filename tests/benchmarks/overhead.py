@@ -19,7 +19,7 @@ import functools
 import time
 from typing import TYPE_CHECKING, Any
 
-from _bench import finish, isolate, median, s3_server
+from _bench import finish, isolate, median, need, s3_server
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -353,6 +353,7 @@ def around_a_read(server: RcloneS3) -> tuple[dict[str, float], float, dict[str, 
 def main() -> None:
     """Measure."""
     isolate()
+    need("prometheus-client", "pybreaker", "tenacity")
     from connectorkit import ConnectorKit
 
     kit = ConnectorKit({"connectors": {"noop": {"type": "memory"}}})
