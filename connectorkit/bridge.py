@@ -1,4 +1,4 @@
-"""From threads to an event loop and back: errors keep their cause, and no result is None.
+"""From threads to a loop and back: errors keep their cause, and no result is None.
 
 fsspec's own bridge returns None for a coroutine that was cancelled, replaces time-outs
 by an empty error, and leaves a coroutine running whose caller was interrupted.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from connectorkit.errors import CallCancelled
 
@@ -36,9 +36,14 @@ def through(
         raise RuntimeError("Loop is not running")
     if asyncio._get_running_loop() is loop:
         raise NotImplementedError("Calling sync() from within a running loop")
-    future = asyncio.run_coroutine_threadsafe(function(*args, **kwargs), loop)
+    told = _told(function(*args, **kwargs))
+    future = asyncio.run_coroutine_threadsafe(told, loop)
+    failure: Exception | None = None
     try:
-        return future.result()
+        result, failure = future.result()
+        if failure is not None:
+            raise failure  # noqa: TRY301 - as if it were raised here
+        return cast("T", result)
     except concurrent.futures.CancelledError as error:
         raise CallCancelled(
             "The call was cancelled beneath its caller; nothing came of it."
@@ -49,4 +54,18 @@ def through(
         raise
     finally:
         # An error's traceback holds this frame, and the frame would hold the error.
-        del future
+        del future, failure
+
+
+async def _told(
+    work: Coroutine[Any, Any, T],
+) -> tuple[T, None] | tuple[None, Exception]:
+    """Return the outcome: to raise it here would make a time-out another one.
+
+    A future that crosses threads takes its words along, and leaves its cause and its
+    notes behind.
+    """
+    try:
+        return await work, None
+    except Exception as error:  # noqa: BLE001 - raised where it is waited for
+        return None, error

@@ -89,6 +89,17 @@ print(f"http://{sys.argv[1]}:{server.server_port}", flush=True)
 server.serve_forever()
 """
 
+# moto looks its 180 modules up on disk for each request, and prints a line about it.
+_MOTO = """
+import functools, sys
+from moto import backends, server
+modules = functools.cache(lambda look=backends.list_of_moto_modules: {*look()})
+backends.list_of_moto_modules = modules
+server.MotoRequestHandler.log_request = lambda *_about: None
+server.MotoRequestHandler.protocol_version = "HTTP/1.1"
+server.main(["-H", sys.argv[1], "-p", sys.argv[2]])
+"""
+
 
 class ServerError(RuntimeError):
     """A server did not start, or refused what a test's preparation asked of it."""
@@ -286,7 +297,7 @@ class MotoS3(S3Server):
     """
 
     def _command(self, port: int) -> Sequence[str]:
-        return (sys.executable, "-m", "moto.server", f"-H{_HOST}", f"-p{port}")
+        return (sys.executable, "-c", _MOTO, _HOST, str(port))
 
     def reset(self) -> None:
         """Forget all buckets, those of other tests included."""

@@ -38,7 +38,7 @@ from connectorkit_breaker import Breaker, BreakerSettings
 from connectorkit_breaker.window import CountWindow, TimeWindow
 from connectorkit_deadline import Deadline
 from connectorkit_retry import Retry, RetrySettings
-from connectorkit_timeout import Timeout
+from connectorkit_timeout import Timeout, TimeoutSettings
 from flights import Flight
 
 if TYPE_CHECKING:
@@ -335,12 +335,30 @@ class TestNeutral:
     """What says nothing of the service's health counts neither way."""
 
     @pytest.mark.parametrize("error", PERMANENT, ids=lambda error: type(error).__name__)
-    def test_permanent_answers_count_nothing(self, error: Exception) -> None:
+    def test_permanent_answers_open_nothing(self, error: Exception) -> None:
         """A service that answers "no" is well: 5 missing keys open nothing (E4)."""
         store = Store()
         store.fail(4)
         store.fail(20, error=error)
-        assert (store.state(), store.info().failures) == (CLOSED, 4)
+        assert store.state() is CLOSED
+
+    @pytest.mark.parametrize(
+        ("error", "opens"),
+        [
+            (FileNotFoundError("gone"), False),
+            (FileExistsError("there"), False),
+            (ValueError("of the caller's own"), True),
+            (asyncio.CancelledError(), True),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_answers_part_failures(self, error: BaseException, opens: bool) -> None:
+        """Failures with a service's "not found" between them are not in a row."""
+        store = Store()
+        store.fail(4)
+        store.begin().fail(error)
+        store.fail(1)
+        assert (store.state() is OPEN) is opens
 
     @given(st.lists(st.sampled_from(PERMANENT)), st.integers(0, 4))
     def test_no_sequence_of_them_changes_a_state(
@@ -352,7 +370,7 @@ class TestNeutral:
         for error in errors:
             closed.fail(error=error)
             half_open.fail(error=error)
-        assert (closed.state(), closed.info().failures) == (CLOSED, failures)
+        assert closed.state() is CLOSED
         assert (half_open.state(), half_open.permits()) == (HALF_OPEN, 0)
         assert half_open.changes() == []
 
@@ -605,6 +623,32 @@ class TestAttempts:
         store.fail()
         assert store.info().failures == 1
 
+    def test_circuit_that_opens_meanwhile_lets_nothing_through(self) -> None:
+        """What was true before another policy waited is asked for again."""
+
+        class Waiting(Policy):
+            name = "waiting"
+
+            def around(self, op: Operation) -> Flow:
+                store.opened()
+                return (yield op)
+
+            def shortcut(self, op: Operation) -> bool:
+                return True
+
+        store = Store(outer=(Waiting(),), inner=(Seam(),))
+        assert store.state() is CLOSED
+        store.refusal()
+
+    def test_cancelled_amid_a_failure_is_cancelled(self) -> None:
+        """An attempt that is given up while it handles a reset counts nothing."""
+        store = Store()
+        for _ in range(10):
+            cancelled = asyncio.CancelledError()
+            cancelled.__cause__ = OUTAGE
+            store.begin().fail(cancelled)
+        assert (store.state(), store.info().failures) == (CLOSED, 0)
+
     def test_plain_success_counts_though_it_began_before_the_failures(self) -> None:
         """Successes between failures start the count again, however they were run."""
         store = Store()
@@ -628,6 +672,7 @@ class TestAttempts:
 
         store.breaker.around = noted  # type: ignore[method-assign]
         store.succeed(3)
+        store.succeed(kind=Kind.DELETE)
         assert started == []
         store.fail()
         assert len(started) == 1
@@ -987,6 +1032,14 @@ class TestWindow:
             )
             assert window.counts(now) == _naive(events, now, seconds / 10)
 
+    def test_time_window_is_small(self) -> None:
+        """Ten numbers are kept, however many operations there are."""
+        window = TimeWindow(10)
+        for number in range(3000):
+            window.add(number / 100, failed=True, slow=False)
+        assert len(window._slices) == 10
+        assert window.counts(29.99) == (1000, 1000, 0)
+
     def test_clock_that_lags_counts_in_the_newest_tenth(self) -> None:
         """Two threads that read the clock in turn lose no operation."""
         window = TimeWindow(10)
@@ -1014,10 +1067,10 @@ class TestWindow:
             if is_open:
                 break
 
-    def test_seven_of_ten_are_seventy_percent(self) -> None:
-        """0.7 times 10 is more than 7 to a machine; the rate is reached still."""
-        store = Store(window_calls=10, minimum_calls=10, failure_rate=0.7)
-        store.succeed(3)
+    def test_seven_of_a_hundred_are_seven_percent(self) -> None:
+        """0.07 times 100 is more than 7 to a machine; the rate is reached still."""
+        store = Store(window_calls=100, minimum_calls=100, failure_rate=0.07)
+        store.succeed(93)
         store.fail(6)
         assert store.state() is CLOSED
         store.fail()
@@ -1106,7 +1159,9 @@ class TestSlow:
         self, reading: float, state: CircuitState
     ) -> None:
         """The same for what is received, though nobody knew its size before."""
-        store = Store(window_calls=1, minimum_calls=1, slow_seconds=3, slowest=1)
+        inner = (Timeout(TimeoutSettings(seconds=3600)),)
+        window: dict[str, Any] = {"window_calls": 1, "minimum_calls": 1}
+        store = Store(inner=inner, **window, slow_seconds=3, slowest=1)
         body = _body(
             store, [b"x" * 100], 100, after=lambda: store.clock.advance(reading)
         )

@@ -235,15 +235,14 @@ class TestErrors:
         for name in "abc":
             memory.fs.pipe_file(f"/runs/{name}", b"x")
         inner: Any = memory.opened().inner
-        remove = inner.rm_file
+        remove = inner._rm
 
-        def rm_file(path: str) -> None:
+        def rm(path: str) -> None:
             if path.endswith("b"):
                 raise PermissionError("locked")
             remove(path)
 
-        monkeypatch.setattr(inner, "rm_file", rm_file)
-        monkeypatch.setattr(inner, "_rm", rm_file)
+        monkeypatch.setattr(inner, "_rm", rm)
         report = memory.cleanup("runs")
         assert report.deleted == 2
         assert [said for said in report.errors.values()] == ["PermissionError: locked"]

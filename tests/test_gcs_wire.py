@@ -24,11 +24,11 @@ from google.oauth2.credentials import Credentials
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import connectorkit_gcs.filesystem
 from connectorkit import ConnectorKit, Fault, Operation, Policy, hookimpl
 from connectorkit.errors import CallCancelled, ObjectChanged, WrongAnswer
 from connectorkit.testing import VirtualClock
 from connectorkit.testing.operations import operation_of
+from connectorkit_gcs import folders
 from connectorkit_gcs.faults import Refusal, classify, refuse
 from connectorkit_gcs.filesystem import ConnectorGCSFileSystem
 from connectorkit_gcs.json_client import HttpError
@@ -375,7 +375,6 @@ class TestReading:
         status: int,
     ) -> None:
         """Whatever bytes a server sends for a range, only the right ones are taken."""
-        content = bytes(range(20))
         body = bytes(range(first, first + length))
         told = f"bytes {first}-{first + length - 1}/{total}"
         headers = {"Content-Range": told} if is_told else {}
@@ -388,7 +387,6 @@ class TestReading:
         size = min(total, 30) - 5
         assert (first, length) == (5, max(0, size))
         assert read == body
-        del content
 
     def test_a_part_for_the_whole(self, wire: Wire) -> None:
         """A part of an object is never taken for all of it."""
@@ -882,6 +880,24 @@ class TestDeleting:
         with pytest.raises(WrongAnswer):
             batching.fs.rm(["bucket/d/1", "bucket/d/2"])
 
+    def test_cleanup(self, batching: Wire) -> None:
+        """A cleanup lists by pages, deletes by batches and reports what stays."""
+        google, fs = batching.google, batching.fs
+        google.page = 2
+        google.put("dd/0", b"beside")
+        listed = [[*page] for page in folders.pages(fs, "bucket/d")]
+        assert [[each.path for each in page] for page in listed] == [
+            ["bucket/d/0", "bucket/d/1"],
+            ["bucket/d/2", "bucket/d/3"],
+            ["bucket/d/4"],
+        ]
+        many = [*(f"bucket/d/{number}" for number in range(130))]
+        assert folders.delete(fs, many) == {}
+        assert [*google.objects] == ["dd/0"]
+        assert batching.requests() == {"objects.list": 3, "batch": 2}
+        batching.misbehave(lambda _: gcs_error(403))
+        assert folders.delete(fs, ["bucket/dd/0"]).keys() == {"bucket/dd/0"}
+
     @pytest.mark.parametrize("step", ["lost", "failed"])
     def test_one(self, wire: Wire, step: str) -> None:
         """An object that is gone after a delete that nobody answered was deleted."""
@@ -1243,9 +1259,3 @@ class TestClassify:
         wire.misbehave(lambda _: gcs_error(400, "required", said))
         with pytest.raises(ValueError, match="requester_pays=True"):
             wire.fs.info("bucket/key")
-
-
-def test_names() -> None:
-    """The plugin's module gives what it promises."""
-    for name in connectorkit_gcs.filesystem.__all__:
-        assert hasattr(connectorkit_gcs.filesystem, name)

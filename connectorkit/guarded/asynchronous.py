@@ -15,7 +15,7 @@ from connectorkit.guarded.filesystem import GuardedFileSystem, raise_unless_gone
 from connectorkit.guarded.inner import GONE, brings, version
 from connectorkit.guarded.methods import about, handed_on
 from connectorkit.guarded.streams import GuardedStream, StagedStream
-from connectorkit.guarded.transfers import getting, repeated, told
+from connectorkit.guarded.transfers import getting, repeated, size_of, told
 from connectorkit.guarded.versions import changed
 from connectorkit.operation import Kind
 from connectorkit.wired import Wired
@@ -199,10 +199,11 @@ class GuardedAsyncFileSystem(GuardedFileSystem, Wired, AsyncFileSystem):  # type
     async def _put_file(
         self, lpath: str, rpath: str, mode: str = "overwrite", **kwargs: Any
     ) -> None:
-        async def attempt(_op: Operation) -> None:
+        async def attempt(op: Operation) -> None:
             await self.inner._put_file(lpath, rpath, **told(mode), **kwargs)
+            op.origin.bytes = op.size
 
-        facts = {"is_repeatable": mode != "create"}
+        facts = {"size": size_of(lpath), "is_repeatable": mode != "create"}
         await self._arun("put_file", Kind.WRITE, rpath, attempt, **facts)
 
     async def _get_file(

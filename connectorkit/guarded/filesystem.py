@@ -7,6 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import tokenize
 
 from connectorkit.errors import NotPicklable
@@ -132,13 +133,14 @@ class GuardedFileSystem(LayeredOpen, Transfers, AbstractFileSystem):  # type: ig
     # The pipeline
 
     def _operation(self, name: str, kind: Kind, path: Any, facts: Any) -> Operation:
-        try:
-            text = str(self._strip_protocol(path))
-        except (TypeError, ValueError, AttributeError):
-            # The inner filesystem will say what is wrong with it.
-            text = str(path)
-        bucket = text.lstrip("/").partition("/")[0]
-        return self.pipeline.operation(name, kind, bucket=bucket, path=text, **facts)
+        if not isinstance(path, str) or ":" in path:
+            try:
+                path = str(self._strip_protocol(path))
+            except (TypeError, ValueError, AttributeError):
+                # The inner filesystem will say what is wrong with it.
+                path = str(path)
+        bucket = path.lstrip("/").partition("/")[0]
+        return self.pipeline.operation(name, kind, bucket=bucket, path=path, **facts)
 
     def _run(
         self,
@@ -321,6 +323,19 @@ class GuardedFileSystem(LayeredOpen, Transfers, AbstractFileSystem):  # type: ig
         super().invalidate_cache(path)
 
     # What it is itself
+
+    @property
+    def __class__(self) -> Any:
+        """Its own; for fsspec's local filesystem, one that is known as such.
+
+        A DirFileSystem looks whether it has to keep `..` from leaving its folder.
+        """
+        is_local = isinstance(self.__dict__.get("inner"), LocalFileSystem)
+        return type(self.inner) if is_local else type(self)
+
+    @__class__.setter
+    def __class__(self, its: type) -> None:
+        raise TypeError("the class of a guarded filesystem stays")
 
     @property
     def _fs_token(self) -> str:

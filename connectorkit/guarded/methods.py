@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_SEVERAL = (list, tuple, dict, set, frozenset)
 
 
 def primitive(name: str, kind: Kind, *, is_repeatable: bool = True) -> Any:
@@ -132,7 +133,7 @@ def _like_fsspecs(name: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
 def about(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return the path, or the first of several, that a method was called with."""
     path = args[0] if args else next(iter(kwargs.values()), "")
-    if isinstance(path, list | tuple | dict | set | frozenset):
+    if isinstance(path, _SEVERAL):
         return next(iter(path), "")
     return path
 

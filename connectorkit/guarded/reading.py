@@ -142,7 +142,8 @@ class GuardedReader(_Outer, io.BufferedReader):
             file = io.BytesIO(file.getvalue())
         else:
             versions = Versions(fs, path, descriptor=descriptor_of(file))
-        super().__init__(Source(fs, path, "rb", file, versions, self.size), _AHEAD)
+        self._source = Source(fs, path, "rb", file, versions, self.size)
+        super().__init__(self._source, _AHEAD)
         self.fs = fs
         self.path = path
         self._inner = file
@@ -151,8 +152,11 @@ class GuardedReader(_Outer, io.BufferedReader):
 
     read = _going_back(io.BufferedReader.read)
     readinto = _going_back(io.BufferedReader.readinto)
-    readline = _going_back(io.BufferedReader.readline)
-    readlines = _going_back(io.BufferedReader.readlines)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go to a place; after a read of lines has failed, it has to be told."""
+        self._source.go_on()
+        return super().seek(offset, whence)
 
     def close(self) -> None:
         """Close it.
@@ -164,7 +168,7 @@ class GuardedReader(_Outer, io.BufferedReader):
             return
         try:
             if not self._is_dropped:
-                self.raw.check()  # type: ignore[attr-defined]
+                self._source.check()
         finally:
             super().close()
 

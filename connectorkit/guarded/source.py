@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from fsspec.implementations.local import LocalFileOpener
+
 from connectorkit.errors import WrongAnswer
 from connectorkit.operation import Kind
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Source"]
 
 T = TypeVar("T")
+_WITH_READINTO = (LocalFileOpener, io.BufferedReader, io.FileIO)
 
 
 class Source(io.RawIOBase):
@@ -54,6 +57,10 @@ class Source(io.RawIOBase):
         self._size = size
         self._can_seek = _can_seek(file)
         self._place: int = file.tell() if self._can_seek else 0
+        # A class of somebody's own may have thought of `read` alone.
+        self._has_readinto = type(file) in _WITH_READINTO
+        # What an attempt, and what a whole operation failed with.
+        self._failed: Exception | None = None
         self._lost: Exception | None = None
 
     def readable(self) -> bool:
@@ -88,7 +95,13 @@ class Source(io.RawIOBase):
         if offset < 0:
             raise ValueError(f"negative seek value {offset}")
         self._place = offset
+        self.go_on()
         return offset
+
+    def go_on(self) -> None:
+        """Let reads be tried again: who reads says from where."""
+        if self._can_seek:
+            self._lost = None
 
     # Reading
 
@@ -99,7 +112,7 @@ class Source(io.RawIOBase):
             self._versions.begin()
 
         def take() -> int | None:
-            if hasattr(self.file, "readinto"):
+            if self._has_readinto:
                 taken: int | None = self.file.readinto(room)
                 return taken
             data = self.file.read(len(room))
@@ -111,7 +124,7 @@ class Source(io.RawIOBase):
             op.origin.bytes = count or 0
             return count
 
-        count = self._run("read", attempt, len(room))
+        count = self._read(attempt, len(room))
         if count is not None:
             self._came(count, is_end=not count and bool(room))
         return count
@@ -124,19 +137,33 @@ class Source(io.RawIOBase):
             op.origin.bytes = len(data)
             return data
 
-        data = self._run("read", attempt, max((self._size or 0) - self._place, 0))
+        data = self._read(attempt, max((self._size or 0) - self._place, 0))
         self._came(len(data), is_end=True)
         return data
 
     def _taken(self, take: Callable[[], T]) -> T:
-        if not self._can_seek:
-            if self._lost is not None:
-                # Nobody knows how far it got.
-                raise self._lost
-        elif self.file.tell() != self._place:
-            self.file.seek(self._place)
+        if self._can_seek:
+            if self.file.tell() != self._place:
+                self.file.seek(self._place)
+        elif self._failed is not None:
+            # Nobody knows how far it got.
+            raise self._failed
         try:
             return take()
+        except Exception as error:
+            self._failed = error
+            raise
+
+    def _read(self, attempt: Callable[[Operation], T], size: int) -> T:
+        """Read, unless a read has failed for good and nobody said where to go on.
+
+        Python's buffer forgets the pieces that came before the one that failed: to go
+        on from there would leave a gap.
+        """
+        if self._lost is not None:
+            raise self._lost
+        try:
+            return self._run("read", attempt, size)
         except Exception as error:
             self._lost = error
             raise

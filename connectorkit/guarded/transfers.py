@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from fsspec import AbstractFileSystem
 from fsspec.callbacks import DEFAULT_CALLBACK
-from fsspec.utils import stringify_path
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import isfilelike, stringify_path
 
 from connectorkit.call import joined
 from connectorkit.guarded.arrival import Arrival
-from connectorkit.guarded.inner import GONE, brings, brings_either, version
+from connectorkit.guarded.inner import (
+    GONE,
+    brings,
+    brings_either,
+    local_path,
+    version,
+)
 from connectorkit.guarded.methods import handed_on
 from connectorkit.guarded.publishing import copied, opening, piped, put, told, waits
 from connectorkit.guarded.reading import guarded_file
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
     from connectorkit.operation import Operation
     from connectorkit.pipeline import Pipeline
 
-__all__ = ["Transfers", "getting", "repeated", "told"]
+__all__ = ["Transfers", "getting", "repeated", "size_of", "told"]
 
 
 class Transfers:
@@ -102,8 +109,7 @@ class Transfers:
             put(self.inner, lpath, rpath, callback, mode, kwargs)
             op.origin.bytes = op.size
 
-        size = Path(lpath).stat().st_size
-        facts = {"size": size, "is_repeatable": mode != "create"}
+        facts = {"size": size_of(lpath), "is_repeatable": mode != "create"}
         self._run("put_file", Kind.WRITE, rpath, attempt, **facts)
 
     def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
@@ -140,6 +146,11 @@ class Transfers:
             ObjectChanged: It was replaced meanwhile.
         """
         is_file = outfile is not None
+        if not is_file and local_path(self.inner, rpath) is not None:
+            # As fsspec's own does: it may begin with ~.
+            lpath = (
+                lpath if isfilelike(lpath) else LocalFileSystem._strip_protocol(lpath)
+            )
         arrival = Arrival(outfile if is_file else lpath, is_file=is_file)
         with joined(self.pipeline.scope):
             before = self._seen(rpath)
@@ -246,6 +257,14 @@ class Transfers:
             stage(self, path, f"{first}b", options),
             autocommit=autocommit,
         )
+
+
+def size_of(path: str) -> int:
+    """Return how many bytes a file of this machine has; 0 if that does not show."""
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
 
 
 def getting(before: Mapping[str, Any] | None, arrival: Arrival) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from connectorkit import Kind, Policy, hookimpl
+from connectorkit import Fault, Kind, Policy, hookimpl
 from connectorkit.circuits import CircuitSet, HasCircuits
 from connectorkit_breaker.circuit import BreakerCircuit, Outcome
 from connectorkit_breaker.settings import BreakerSettings
@@ -19,6 +19,8 @@ __all__ = ["Breaker", "BreakerSettings"]
 # Deletes have none: they are best effort, and have to go on when uploads do not.
 _NAMES = {Kind.WRITE: "upload", Kind.READ: "download", Kind.LIST: "list"}
 
+_ANSWERS = {Fault.NOT_FOUND, Fault.PRECONDITION}
+
 
 class Breaker(Policy, HasCircuits):
     """Lets nothing through to a service that has failed too often a moment ago.
@@ -26,7 +28,8 @@ class Breaker(Policy, HasCircuits):
     Each identity has a circuit for its uploads, one for its downloads and one for its
     listings; deletes have none. What the service did answer for good (not found,
     denied, a condition that does not hold), what another policy refused and what the
-    caller gave up say nothing of its health, and count neither way.
+    caller gave up count neither way; though failures with a "not found" between them
+    are not in a row.
     """
 
     name = "breaker"
@@ -100,9 +103,12 @@ class Breaker(Policy, HasCircuits):
 def _outcome(op: Operation, error: BaseException | None) -> Outcome:
     if error is None:
         return Outcome.SUCCESS
-    if isinstance(error, Exception) and op.classify(error).fault.is_outage:
+    if not isinstance(error, Exception):
+        return Outcome.NEUTRAL
+    fault = op.classify(error).fault
+    if fault.is_outage:
         return Outcome.FAILURE
-    return Outcome.NEUTRAL
+    return Outcome.ANSWERED if fault in _ANSWERS else Outcome.NEUTRAL
 
 
 @hookimpl

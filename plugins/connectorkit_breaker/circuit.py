@@ -36,11 +36,15 @@ class Outcome(Enum):
     Attributes:
         SUCCESS: It is well.
         FAILURE: It, or the way to it, failed.
-        NEUTRAL: Nothing: the caller gave up, or asked for what is not there.
+        ANSWERED: It did answer, that something is not there or not as was expected:
+            failures before and after are not in a row. No more than that: it neither
+            opens nor closes a circuit.
+        NEUTRAL: Nothing: the caller gave up, or was refused.
     """
 
     SUCCESS = "success"
     FAILURE = "failure"
+    ANSWERED = "answered"
     NEUTRAL = "neutral"
 
 
@@ -226,6 +230,8 @@ class BreakerCircuit(Circuit):
             era.failures = era.failures + 1 if failed else 0
             if era.failures >= its.failures:
                 self._open(now, era.failures)
+            return
+        if outcome is Outcome.ANSWERED:
             return
         era.window.add(now, failed=failed, slow=slow)
         calls, failures, slows = era.window.counts(now)

@@ -20,9 +20,11 @@ from connectorkit import (
 from connectorkit.settings import refused_endpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from fsspec import AbstractFileSystem
 
-    from connectorkit import Verdict
+    from connectorkit import ObjectInfo, Verdict
 
 __all__ = ["GCS", "GCSSettings"]
 
@@ -184,6 +186,20 @@ class GCS(ConnectorType[GCSSettings]):
         from connectorkit_gcs.faults import classify
 
         return classify(error)
+
+    def files_under(
+        self, fs: AbstractFileSystem, folder: str
+    ) -> Iterator[Iterable[ObjectInfo]]:
+        """Yield the objects below a folder, a page of a listing at a time."""
+        from connectorkit_gcs.folders import pages
+
+        return pages(fs, folder)
+
+    def delete_files(self, fs: AbstractFileSystem, paths: list[str]) -> dict[str, str]:
+        """Delete objects, at Google a hundred by one request."""
+        from connectorkit_gcs.folders import delete
+
+        return delete(fs, paths)
 
     def endpoint(self, settings: GCSSettings) -> str:
         """Say where the storage is."""

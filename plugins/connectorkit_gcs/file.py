@@ -211,7 +211,11 @@ class ConnectorGCSFile(GCSFile):  # type: ignore[misc]
             self._upload_chunk(final=True)
 
     def discard(self) -> None:
-        """Drop what was written; what was there before stays."""
+        """Drop what was written; what was there before stays.
+
+        Raises:
+            Exception: The upload could not be cancelled.
+        """
         self.closed = True
         self._cancel(None)
 
@@ -225,7 +229,7 @@ class ConnectorGCSFile(GCSFile):  # type: ignore[misc]
             return
         # Nothing that is called from here on may commit.
         self.closed = True
-        self._cancel(error)
+        self._cancel(error if error is not None else Exception())
 
     def _cancel(self, error: BaseException | None) -> None:
         upload, self._upload = self._upload, None
@@ -243,13 +247,20 @@ class ConnectorGCSFile(GCSFile):  # type: ignore[misc]
             self.abort(error)
         self.close()
 
+    def close(self) -> None:
+        """Make what was written the object's content.
+
+        Raises:
+            OSError: It failed; what was there before stays.
+        """
+        if self.mode == "rb" and self.fs._pid != os.getpid():
+            # It is the parent's, and so is the loop that would have to end its reads.
+            self.closed = True
+            return
+        super().close()
+
     def _close_impl(self) -> None:
         with joined(self.fs.pipeline.scope):
-            if self.mode == "rb" and self.fs._pid != os.getpid():
-                # Of a forked child's parent: there is no loop that could end a read.
-                self.closed = True
-                self.cache = None
-                return
             super()._close_impl()
 
     def __reduce__(self) -> Any:

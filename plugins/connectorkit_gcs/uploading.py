@@ -271,7 +271,11 @@ class Upload:
         return None
 
     async def abandon(self, error: BaseException | None) -> None:
-        """Cancel it; if that fails too, `error` is told."""
+        """Cancel it after `error`, which is told if that fails too.
+
+        Raises:
+            Exception: It failed, and there is no error to tell.
+        """
         if not self._url:
             return
         fs, about = self._fs, self._about
@@ -288,12 +292,13 @@ class Upload:
         op = fs.operation(about.asked("resumable.cancel", Kind.DELETE))
         try:
             await fs.operate(op, attempt)
-        except Exception as left:  # noqa: BLE001 - the first error says more
-            if error is not None:
-                error.add_note(
-                    f"connectorkit: the upload to {about.path} could not be cancelled "
-                    f"({type(left).__name__}); Google drops it after a week."
-                )
+        except Exception as left:
+            if error is None:
+                raise
+            error.add_note(
+                f"connectorkit: the upload to {about.path} could not be cancelled "
+                f"({type(left).__name__}); Google drops it after a week."
+            )
 
 
 @dataclass(frozen=True, slots=True)

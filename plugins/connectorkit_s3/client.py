@@ -17,10 +17,10 @@ from connectorkit.fork import importing, keep_for_ever, renew_in_child
 from connectorkit.sync_body import SyncBody
 from connectorkit_s3.client_body import ClientBody, Reading
 from connectorkit_s3.client_http import in_time, punctual
-from connectorkit_s3.client_sending import FromHere, PartSizes
+from connectorkit_s3.client_sending import Outgoing, PartSizes
 from connectorkit_s3.client_transfers import NAMES, Transfers, note_if_left
 from connectorkit_s3.credentials import expire
-from connectorkit_s3.operations import Rewind, facts_of, kind_of, length_of
+from connectorkit_s3.operations import expect_copied, facts_of, kind_of
 from connectorkit_s3.sdk import loader, stay
 from connectorkit_s3.settling import Look, settle
 
@@ -189,14 +189,19 @@ class Door:
 
         def once(op: Operation, kwargs: dict[str, Any]) -> dict[str, Any]:
             # botocore's handlers write into what they are given.
-            return self._once(op, lambda: send(name, {**kwargs}))
+            answer = self._once(op, lambda: send(name, {**kwargs}))
+            expect_copied(method, answer)
+            return answer
 
         self._began()
         try:
             if model.has_streaming_output:
                 member = model.output_shape.serialization["payload"]
                 return self._read(method, kwargs, once, member)
-            return self._operate(method, kwargs, once)
+            member = None
+            if model.has_streaming_input:
+                member = model.input_shape.serialization["payload"]
+            return self._operate(method, Outgoing(kwargs, member), once)
         finally:
             self._ended()
 
@@ -258,24 +263,20 @@ class Door:
     def _operate(
         self,
         method: str,
-        kwargs: dict[str, Any],
+        outgoing: Outgoing,
         send: Callable[[Operation, dict[str, Any]], dict[str, Any]],
     ) -> dict[str, Any]:
-        body = kwargs.get("Body")
-        size = length_of(body) or int(kwargs.get("ContentLength") or 0)
-        op = self._operation(method, kwargs, size)
-        rewind = Rewind(body)
-        if hasattr(body, "read"):
-            kwargs = {**kwargs, "Body": FromHere.of(body)}
+        kwargs = outgoing.kwargs
+        op = self._operation(method, kwargs, outgoing.size)
         may_be_done = False
 
         def attempt(op: Operation) -> dict[str, Any]:
             nonlocal may_be_done
-            rewind(op)
+            outgoing.begin(op)
             try:
                 return send(op, kwargs)
             except Exception as error:
-                rewind.failed = error
+                outgoing.blame(op, error)
                 verdict = op.classify(error)
                 may_be_done |= verdict.is_sent and verdict.fault.is_outage
                 raise
@@ -283,14 +284,15 @@ class Door:
         try:
             answer = self._fs.pipeline.run(op, attempt)
         except Exception as error:
+            if outgoing.failed is not None:
+                raise outgoing.failed from outgoing.failed.__cause__
             note_if_left(method, kwargs, error)
             done = self._settled(op, method, kwargs, error) if may_be_done else None
             if done is None:
                 raise
             return done
         finally:
-            # Its traceback holds these frames.
-            rewind.failed = None
+            outgoing.forget()
             if method in {"complete_multipart_upload", "abort_multipart_upload"}:
                 self._parts.forget(kwargs["UploadId"])
         op.bytes = op.size

@@ -16,9 +16,12 @@ from boto3.compat import is_append_mode
 from boto3.exceptions import RetriesExceededError, S3UploadFailedError
 from boto3.s3.transfer import ProgressCallbackInvoker, S3Transfer, TransferConfig
 from botocore.client import BaseClient
+from s3transfer.bandwidth import BandwidthLimiter, LeakyBucket
+from s3transfer.compat import seekable
 from s3transfer.exceptions import RetriesExceededError as GaveUp
-from s3transfer.futures import NonThreadedExecutor
+from s3transfer.futures import NonThreadedExecutor, TransferCoordinator
 from s3transfer.manager import TransferManager
+from s3transfer.utils import OSUtils
 
 from connectorkit import ConnectorKitError, Fault
 from connectorkit.call import joined
@@ -34,11 +37,12 @@ if TYPE_CHECKING:
 __all__ = ["NAMES", "Transfers", "note_if_left"]
 
 NAMES = ("copy", "download_file", "download_fileobj", "upload_file", "upload_fileobj")
-# Of a file object whose parts several threads send, and of what arrives for one that
-# cannot seek; boto3's own is ten parts of 8 MiB. Two at least, or one would wait for
-# the other.
-_MOST_IN_MEMORY = 24 << 20
+# Of a file object whose parts several threads send; boto3's own is ten parts of 8 MiB.
+# Two at least, or one would wait for the other.
+_MOST_TO_SEND = 24 << 20
 _LEAST_PARTS = 2
+# Of what has arrived and is not written yet; boto3's own is 25 MiB.
+_MOST_TO_WRITE = 8 << 20
 
 # What the transfer under way has to say of uploads that could not be aborted.
 _left: ContextVar[list[str] | None] = ContextVar("connectorkit_s3_left", default=None)
@@ -93,6 +97,11 @@ class Transfers(BaseClient):  # type: ignore[misc]
         Config: Any = None,  # noqa: N803
     ) -> None:
         """Download an object to a file; it appears whole or not at all."""
+        if OSUtils().is_special_file(Filename):
+            # A pipe, say, to which it goes in order.
+            with open(Filename, "wb") as pipe:  # noqa: PTH123 - as boto3 does
+                self.download_fileobj(Bucket, Key, pipe, ExtraArgs, Callback, Config)
+            return
         with self._transfers(Config) as manager:
             S3Transfer(manager=manager).download_file(
                 Bucket, Key, Filename, extra_args=ExtraArgs, callback=Callback
@@ -124,14 +133,23 @@ class Transfers(BaseClient):  # type: ignore[misc]
         Callback: Any = None,  # noqa: N803
         Config: Any = None,  # noqa: N803
     ) -> None:
-        """Download an object to a binary file object."""
+        """Download an object to a binary file object: to one that can seek by parts."""
         if not hasattr(Fileobj, "write"):
             raise ValueError("Fileobj must implement write")
-        # What is appended has to come in order.
-        with self._transfers(Config, in_order=is_append_mode(Fileobj)) as manager:
-            manager.download(
-                Bucket, Key, Fileobj, ExtraArgs, _subscribers(Callback)
-            ).result()
+        in_order = is_append_mode(Fileobj) or not seekable(Fileobj)
+        with self._transfers(Config) as manager:
+            manager._validate_all_known_args(
+                ExtraArgs or {}, manager.ALLOWED_DOWNLOAD_ARGS
+            )
+            if in_order:
+                # s3transfer would do so by parts, in memory, of which the eleventh
+                # waits for ever where it does not ask for the size first.
+                asked = {"Bucket": Bucket, "Key": Key, **(ExtraArgs or {})}
+                _pour(self.get_object(**asked), Fileobj, Callback, manager.config)
+            else:
+                manager.download(
+                    Bucket, Key, Fileobj, ExtraArgs, _subscribers(Callback)
+                ).result()
 
     def copy(  # noqa: PLR0913, PLR0917
         self,
@@ -150,10 +168,10 @@ class Transfers(BaseClient):  # type: ignore[misc]
             ).result()
 
     @contextlib.contextmanager
-    def _transfers(self, config: Any, *, in_order: bool = False) -> Iterator[Any]:
+    def _transfers(self, config: Any) -> Iterator[Any]:
         """Give a manager of transfers, for one call."""
         config = _bounded(config)
-        is_threaded = getattr(config, "use_threads", True) and not in_order
+        is_threaded = getattr(config, "use_threads", True)
         executor = _Executor if is_threaded else NonThreadedExecutor
         left: list[str] = []
         token = _left.set(left)
@@ -164,12 +182,14 @@ class Transfers(BaseClient):  # type: ignore[misc]
             ):
                 yield manager
         except BaseException as error:
-            told = _told(error)
-            for each in left:
-                told.add_note(each)
-            if told is error:
+            told: BaseException | None = _told(error, left)
+            try:
+                if told is not None:
+                    raise told from told.__cause__
                 raise
-            raise told from told.__cause__
+            finally:
+                # Its traceback holds this frame.
+                del told
         finally:
             _left.reset(token)
 
@@ -178,23 +198,44 @@ def _bounded(config: Any) -> Any:
     """Return a transfer's configuration with nothing in it that tries again."""
     config = copy.copy(config) if config is not None else TransferConfig()
     config.num_download_attempts = 1
-    parts = max(_LEAST_PARTS, _MOST_IN_MEMORY // config.multipart_chunksize)
-    for name in ("max_in_memory_upload_chunks", "max_in_memory_download_chunks"):
-        setattr(config, name, min(getattr(config, name), parts))
+    parts = max(_LEAST_PARTS, _MOST_TO_SEND // config.multipart_chunksize)
+    pieces = max(1, _MOST_TO_WRITE // config.io_chunksize)
+    for name, most in (
+        ("max_in_memory_upload_chunks", parts),
+        ("max_io_queue_size", pieces),
+    ):
+        setattr(config, name, min(getattr(config, name), most))
     return config
 
 
-def _told(error: BaseException) -> BaseException:
-    """Return what is raised for an error: with its notes, or what it stands for."""
+def _pour(answer: dict[str, Any], file: Any, callback: Any, config: Any) -> None:
+    """Write a body to a file object, in order."""
+    with answer["Body"] as body:
+        source = body
+        if config.max_bandwidth is not None:
+            limiter = BandwidthLimiter(LeakyBucket(config.max_bandwidth))
+            source = limiter.get_bandwith_limited_stream(body, TransferCoordinator())
+        while data := source.read(config.io_chunksize):
+            file.write(data)
+            if callback is not None:
+                callback(len(data))
+
+
+def _told(error: BaseException, left: list[str]) -> BaseException | None:
+    """Complete an error by what is known of it; return what it stands for, if that."""
+    stands_for = None
+    notes = left
     if isinstance(error, RetriesExceededError | GaveUp):
         last = error.last_exception
         if isinstance(last, ConnectorKitError):
-            return last
-        error.__cause__ = last
-    if isinstance(error, S3UploadFailedError) and error.__context__ is not None:
-        for note in getattr(error.__context__, "__notes__", ()):
-            error.add_note(note)
-    return error
+            stands_for = last
+        else:
+            error.__cause__ = last
+    if isinstance(error, S3UploadFailedError):
+        notes = [*getattr(error.__context__, "__notes__", ()), *left]
+    for note in notes:
+        (stands_for or error).add_note(note)
+    return stands_for
 
 
 def _subscribers(callback: Any) -> list[ProgressCallbackInvoker] | None:

@@ -63,7 +63,7 @@ class S3Copies(S3Transfers):
     async def _blocks_of(self, info: Mapping[str, Any], parts: int) -> list[int]:
         """Return the sizes of the parts that an object was made of."""
         bucket, key, _ = self.split_path(info["name"])
-        names = {"Bucket": bucket, "Key": key, "IfMatch": info["ETag"]}
+        names = {"Bucket": bucket, "Key": key}
         blocks = []
         for number in range(1, parts + 1):
             part = await self._call_s3("head_object", **names, PartNumber=number)

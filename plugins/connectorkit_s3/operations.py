@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
     from connectorkit import Operation
 
-__all__ = ["Rewind", "facts_of", "kind_of", "left_behind", "length_of"]
+__all__ = ["Rewind", "expect_copied", "facts_of", "kind_of", "left_behind", "length_of"]
+
+# What the answer to a copy tells of it.
+_COPIES = {"copy_object": "CopyObjectResult", "upload_part_copy": "CopyPartResult"}
 
 
 def kind_of(method: str) -> Kind:

@@ -144,7 +144,8 @@ class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
         op = self._operation("get_object", kwargs)
         body = Body(self.pipeline, op, reading.attempt)
         await body.open()
-        answer = reading.answer
+        # Not the reading's own, which the body holds.
+        answer = dict(reading.answer)
         answer["Body"] = S3Body(body, answer.get("ContentLength"))
         self.until_read(answer["Body"])
         return answer
@@ -210,7 +211,6 @@ class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
             kwargs = self._get_s3_method_kwargs(call, *more, **kwargs)
             answer = await call(**kwargs)
             expect_copied(method, answer)
-            return answer
         except Exception as error:
             if self.pipeline.scope.classify(error).fault is Fault.EXPIRED:
                 await renew(self.session)
@@ -223,6 +223,7 @@ class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
                 path = f"{kwargs['Bucket']}/{kwargs['Key']}"
                 raise FileExistsError(path) from error
             raise told from error
+        return answer
 
     def uploaded(self, upload_id: str) -> int | None:
         """Return how many bytes of an upload have arrived; None if nobody knows."""

@@ -133,5 +133,10 @@ class Place:
 
     def uploads(self, key: str = "") -> list[str]:
         """Return the IDs of the uploads to a key that were begun and not ended."""
-        page = self.store.list_multipart_uploads(Bucket=self.bucket, Prefix=key)
+        try:
+            page = self.store.list_multipart_uploads(Bucket=self.bucket, Prefix=key)
+        except ClientError as error:
+            # rclone's answer for a bucket that never had one.
+            assert error.response["Error"]["Code"] == "NoSuchUpload"
+            return []
         return [each["UploadId"] for each in page.get("Uploads", [])]
