@@ -1,4 +1,4 @@
-"""A local file that is replaced is the old one or the new one, and nothing is beside."""
+"""A local file that is replaced is the old one or the new, and nothing is beside it."""
 
 from __future__ import annotations
 

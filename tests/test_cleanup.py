@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ from contracts.places import kit_at, settings_for
 from contracts.stub import Answer, Request, Stub, s3_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from connectorkit import Connector
@@ -245,23 +245,23 @@ class TestErrors:
         monkeypatch.setattr(inner, "_rm", rm)
         report = memory.cleanup("runs")
         assert report.deleted == 2
-        assert [said for said in report.errors.values()] == ["PermissionError: locked"]
+        assert list(report.errors.values()) == ["PermissionError: locked"]
 
 
 def _listing(
-    keys: list[tuple[str, datetime | None]], after: int = 0, total: int = 0
+    keys: Sequence[tuple[str, datetime | None]], after: int = 0, total: int = 0
 ) -> bytes:
     """Answer ListObjectsV2."""
-    root = ElementTree.Element("ListBucketResult")
+    root = ET.Element("ListBucketResult")
     is_cut = after < total
-    ElementTree.SubElement(root, "IsTruncated").text = str(is_cut).lower()
+    ET.SubElement(root, "IsTruncated").text = str(is_cut).lower()
     if is_cut:
-        ElementTree.SubElement(root, "NextContinuationToken").text = str(after)
+        ET.SubElement(root, "NextContinuationToken").text = str(after)
     for key, modified in keys:
-        contents = ElementTree.SubElement(root, "Contents")
-        ElementTree.SubElement(contents, "Key").text = key
-        ElementTree.SubElement(contents, "Size").text = "1"
+        contents = ET.SubElement(root, "Contents")
+        ET.SubElement(contents, "Key").text = key
+        ET.SubElement(contents, "Size").text = "1"
         if modified is not None:
             text = modified.strftime("%Y-%m-%dT%H:%M:%SZ")
-            ElementTree.SubElement(contents, "LastModified").text = text
-    return ElementTree.tostring(root)
+            ET.SubElement(contents, "LastModified").text = text
+    return ET.tostring(root)

@@ -85,7 +85,7 @@ def test_the_first_failure_ends_all(failing: int, at_a_time: int, turns: int) ->
         with pytest.raises(ValueError, match="why") as caught:
             await together(work.steps(10, of), at_a_time)
         assert caught.value is error
-        return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+        return asyncio.all_tasks() - {asyncio.current_task()}
 
     assert asyncio.run(main()) == set()
     assert work.running == 0
@@ -100,7 +100,7 @@ def test_two_failures_at_once() -> None:
         raise ValueError(number)
 
     async def main() -> None:
-        with pytest.raises(ValueError, match="[01]"):
+        with pytest.raises(ValueError, match=r"[01]"):
             await together((fail(number) for number in range(2)), 2)
 
     asyncio.run(main())

@@ -203,6 +203,11 @@ class GuardedUpdater(_Outer, io.BufferedRandom):
         self.path = path
         self._inner = file
 
+    def flush(self) -> None:
+        """Write what the buffers hold, this one and that of the inner file."""
+        super().flush()
+        self.raw.flush()
+
     def commit(self) -> None:
         """Do nothing: what was written is there."""
 

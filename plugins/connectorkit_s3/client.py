@@ -16,7 +16,7 @@ from connectorkit.call import Call
 from connectorkit.fork import importing, keep_for_ever, renew_in_child
 from connectorkit.sync_body import SyncBody
 from connectorkit_s3.client_body import ClientBody, Reading
-from connectorkit_s3.client_http import in_time, punctual
+from connectorkit_s3.client_http import disconnect, in_time, punctual
 from connectorkit_s3.client_sending import Outgoing, PartSizes
 from connectorkit_s3.client_transfers import NAMES, Transfers, note_if_left
 from connectorkit_s3.credentials import expire
@@ -167,7 +167,7 @@ class Door:
 
     def let_go(self) -> None:
         """Close the connections; the next call connects anew."""
-        self.client.close()
+        disconnect(self.client._endpoint.http_session)
 
     @property
     def scope(self) -> Scope:

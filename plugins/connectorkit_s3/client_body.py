@@ -53,8 +53,8 @@ class Reading(Pinned):
         self._send = send
         self._member = member
         self._can_resume = can_resume
-        # By which the whole of it is checked, and how many bytes went into that.
-        self._whole: StreamingChecksumBody | None = None
+        # By what the whole of it is checked: the sum so far, and what it has to be.
+        self._check: tuple[Any, str] | None = None
         self.checked = 0
         self.patience = patience
 
@@ -73,7 +73,7 @@ class Reading(Pinned):
             if is_ours and status_of(error) == HTTPStatus.PRECONDITION_FAILED:
                 raise changed(op) from error
             raise
-        body = answer[self._member]
+        body = answer.pop(self._member)
         try:
             size = self.accept(op, answer, asked)
         except BaseException:
@@ -85,14 +85,13 @@ class Reading(Pinned):
 
     def _checking(self, body: Any, offset: int) -> Any:
         """Let the checksum go on from attempt to attempt; S3 has none for a range."""
-        whole = self._whole
-        if whole is not None and 0 < offset == self.checked:
+        if self._check is not None and 0 < offset == self.checked:
             return StreamingChecksumBody(
-                body._raw_stream, body._content_length, whole.checksum, whole._expected
+                body._raw_stream, body._content_length, *self._check
             )
-        self.checked = offset
-        is_checking = not offset and isinstance(body, StreamingChecksumBody)
-        self._whole = body if is_checking else None
+        self.checked, self._check = offset, None
+        if not offset and isinstance(body, StreamingChecksumBody):
+            self._check = body.checksum, body._expected
         return body
 
 

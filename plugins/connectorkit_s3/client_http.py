@@ -13,6 +13,7 @@ import copy
 import http.client
 import io
 from contextvars import ContextVar
+from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from botocore.awsrequest import (
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from connectorkit import Operation
 
-__all__ = ["in_time", "punctual"]
+__all__ = ["disconnect", "in_time", "punctual"]
 
 # One wait is for so many bytes of a body that is sent.
 _PIECE = 1 << 16
@@ -92,6 +93,21 @@ def in_time(op: Operation, patience: float) -> Iterator[None]:
 
 def _is_late(error: BaseException) -> bool:
     return isinstance(error, TimeoutError | ConnectTimeoutError | ReadTimeoutError)
+
+
+def disconnect(session: Any) -> None:
+    """Close the connections of a session that nobody uses now.
+
+    Not its pools, as botocore would: a thread may be about to ask one for a connection.
+    """
+    for manager in (session._manager, *session._proxy_managers.values()):
+        for key in manager.pools.keys():  # noqa: SIM118 - it cannot be iterated
+            queue = getattr(manager.pools.get(key), "pool", None)
+            with contextlib.suppress(Empty):
+                while queue is not None:
+                    connection = queue.get(block=False)
+                    if connection is not None:
+                        connection.close()
 
 
 def punctual(session: Any) -> Any:

@@ -224,14 +224,17 @@ def main() -> None:
     with s3_server() as server, FaultProxy(server.endpoint_url, seed=SEED) as proxy:
         reach = {"key": server.key, "secret": server.secret}
         bucket = server.bucket()
-        short = {"base_delay": 0.005, "max_delay": 0.02}
+        short = {
+            "retry": {"base_delay": 0.005, "max_delay": 0.02},
+            "pace": {"least": 500, "calm": 0.5},
+        }
         through = ConnectorKit(
             {
                 "connectors": {
                     "it": {
                         "type": "minio",
                         "settings": {**reach, "endpoint_url": proxy.url},
-                        "retry": short,
+                        **short,
                     }
                 }
             }

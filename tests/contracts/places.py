@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fsspec.asyn import sync
 
 from connectorkit import ConnectorKit
+from connectorkit.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from connectorkit import Clock
     from contracts.stub import Stub
     from servers import GcsEmulator, S3Server
 
@@ -38,7 +39,7 @@ def kit_at(
     type_id: str,
     settings: Mapping[str, Any],
     *,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Clock = SYSTEM_CLOCK,
     **tables: Any,
 ) -> ConnectorKit:
     """Make a kit with one connector and, unless `tables` name some, no policies."""

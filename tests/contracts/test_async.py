@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from connectorkit.filesystem import Releasable
+from connectorkit.testing import VirtualClock
 from contracts.places import kit_at, settings_for, sockets_to
 from contracts.stub import Answer, Request, Stub, gcs_object, s3_object
 
@@ -122,7 +123,6 @@ def test_stream_is_left_alone(type_id: str) -> None:
 
     At a stub that waits in the middle of the body.
     """
-    now = 0.0
     may_end = threading.Event()
 
     def pieces() -> Iterator[bytes]:
@@ -138,15 +138,15 @@ def test_stream_is_left_alone(type_id: str) -> None:
         return Answer(200, pieces(), {**about.headers, **length})
 
     async def main(stub: Stub) -> None:
-        nonlocal now
+        clock = VirtualClock()
         settings = settings_for(type_id, stub)
-        async with kit_at(type_id, settings, clock=lambda: now) as kit:
+        async with kit_at(type_id, settings, clock=clock) as kit:
             fs = kit.resolve("it").async_fs()
             stream = await fs.open_async("bucket/key")
             assert await stream.read(10) == _CONTENT[:10]
             for _ in range(2):
                 kit._pool.sweep()
-                now += 10_000
+                clock.advance(10_000)
             assert len(kit._pool) == 1
             may_end.set()
             assert await stream.read() == _CONTENT[10:]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from connectorkit.testing import VirtualClock
 from contracts.places import kit_at, settings_for, sockets_to
 from contracts.stub import Answer, Request, Stub, gcs_object, s3_object
 
@@ -28,18 +29,11 @@ _IDLE = 600.0
 _CONTENT = bytes(range(256)) * 4000
 
 
-class _Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def _let_idle(kit: ConnectorKit, clock: _Clock) -> None:
+def _let_idle(kit: ConnectorKit, clock: VirtualClock) -> None:
     """Let what nobody uses become idle."""
     # The first sweep finds what was used since the last one.
     kit._pool.sweep()
-    clock.now += _IDLE + 1
+    clock.advance(_IDLE + 1)
     kit._pool.sweep()
 
 
@@ -56,7 +50,7 @@ def test_idle_filesystem_is_released(type_id: str) -> None:
     gets the same one. At a stub that keeps connections alive, as the real storages do
     and the emulators do not.
     """
-    clock = _Clock()
+    clock = VirtualClock()
     with Stub(lambda request: _object(type_id, request)) as stub:
         settings = settings_for(type_id, stub)
         with kit_at(type_id, settings, clock=clock, pool={"idle": _IDLE}) as kit:
@@ -102,7 +96,7 @@ def test_request_under_way_is_left_alone(
     Not for being idle, nor in favour of another, nor with its kit. At a stub that
     waits in the middle of a body.
     """
-    clock = _Clock()
+    clock = VirtualClock()
     has_begun, may_end = threading.Event(), threading.Event()
 
     def answer(request: Request) -> Answer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, assert_type
 
 from pydantic import SecretStr
@@ -10,28 +10,35 @@ from pydantic import SecretStr
 import connectorkit
 from connectorkit import (
     CheckFailed,
+    CircuitInfo,
+    CircuitState,
     Connector,
     ConnectorConfig,
     ConnectorKit,
     ConnectorKitError,
     ConnectorType,
     Explanation,
+    Fault,
     FilesystemClosed,
     FilesystemOpened,
     InvalidSettings,
+    Kind,
     KitConfig,
     MissingExtra,
     ObjectInfo,
+    Operation,
     PluginInfo,
     PluginLoaded,
     Policy,
     PolicySettings,
     Secret,
     Settings,
+    Sleep,
     SystemAdapter,
     Text,
     hookimpl,
 )
+from connectorkit.testing import VirtualClock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,8 +47,50 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from pydantic import BaseModel
 
+    from connectorkit.pipeline import Flow
+
 
 # A host
+
+
+def goes_by_policies(connector: Connector, kit: ConnectorKit) -> None:
+    """A call gives what its function gives; a cleanup and circuits tell."""
+    assert_type(connector.call("query", "read", lambda: 42), int)
+    connector.call("query", Kind.WRITE, list, bucket="b", path="b/k")
+    connector.call("query", 1, list)  # type: ignore[arg-type]
+    report = connector.cleanup("bucket/runs", older_than=timedelta(days=1))
+    assert_type(report.errors, dict[str, str])
+    connector.cleanup("bucket/runs", older_than=3600, dry_run=True)
+    for circuit in kit.circuits:
+        assert_type(circuit, CircuitInfo)
+        assert_type(circuit.state, CircuitState)
+    kit.circuits.force_open("reports", "upload")
+
+
+async def goes_by_policies_on_a_loop(connector: Connector) -> None:
+    """A call of a coroutine function gives what is to be awaited."""
+
+    async def query() -> int:
+        return 42
+
+    assert_type(await connector.call("query", "read", query), int)
+
+
+class Polite(Policy):
+    """A policy is a class with a flow."""
+
+    name = "polite"
+
+    def around(self, op: Operation) -> Flow:
+        """Wait a moment, and allow a minute."""
+        assert_type(op.path, str)
+        assert_type(op.left(), float)
+        yield Sleep(0.1)
+        try:
+            return (yield op.within(60))
+        except OSError as error:
+            assert_type(op.classify(error).fault, Fault)
+            raise
 
 
 def makes_a_kit(path: Path, mapping: Mapping[str, Any]) -> None:
@@ -51,9 +100,9 @@ def makes_a_kit(path: Path, mapping: Mapping[str, Any]) -> None:
     ConnectorKit(path)
     ConnectorKit("connectorkit.toml")
     ConnectorKit(mapping)
-    ConnectorKit({"connectors": {}}, clock=lambda: 0.0)
+    ConnectorKit({"connectors": {}}, clock=VirtualClock(), random=lambda: 0.5)
     ConnectorKit(1)  # type: ignore[arg-type]
-    ConnectorKit({}, clock=lambda: "0")  # type: ignore[arg-type, return-value]
+    ConnectorKit({}, clock=lambda: 0.0)  # type: ignore[arg-type]
     with ConnectorKit() as kit:
         assert_type(kit, ConnectorKit)
         assert_type(kit.config, KitConfig)
