@@ -209,7 +209,7 @@ class TestSettings:
 
     @pytest.mark.parametrize(("type_id", "settings"), _CONFIGURED)
     def test_configures_as_s3fs(self, type_id: str, settings: dict[str, Any]) -> None:
-        """Region, addressing, signature, checksums, time-outs, endpoint, credentials."""
+        """Region, addressing, signature, checksums, time limits, credentials."""
         facts = (
             "region_name",
             "signature_version",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import posixpath
@@ -20,7 +19,6 @@ from connectorkit.errors import CheckFailed, ConnectorKitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import IO
 
     from fsspec import AbstractFileSystem
 
@@ -281,7 +279,6 @@ class SourceFileSystem:
         with (
             store.open(source_path, "rb", block_size=_CHUNK) as source,
             fs.open(destination, "wb") as target,
-            _all_or_nothing(target),
         ):
             shutil.copyfileobj(source, target, _CHUNK)
 
@@ -299,20 +296,3 @@ def _parted(
             continue
         parts[is_file].append(entry)
     return parts
-
-
-@contextlib.contextmanager
-def _all_or_nothing(file: IO[bytes]) -> Iterator[None]:
-    """Drop what was written to `file` if the block fails; fsspec would commit it."""
-    from fsspec.spec import AbstractBufferedFile
-
-    try:
-        yield
-    except BaseException as error:
-        if isinstance(file, AbstractBufferedFile):
-            try:
-                file.discard()
-            except Exception as left:  # noqa: BLE001 - the first error says more
-                error.add_note(f"The parts of its upload are still there: {left!r}")
-            file.closed = True
-        raise

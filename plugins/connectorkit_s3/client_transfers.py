@@ -181,7 +181,7 @@ class Transfers(BaseClient):  # type: ignore[misc]
                 TransferManager(self, config, None, executor) as manager,
             ):
                 yield manager
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again, and told more
             told: BaseException | None = _told(error, left)
             try:
                 if told is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from connectorkit import Fault, NotReplayable, Verdict
+from connectorkit import ConnectorKitError, Fault, Verdict
 from connectorkit import classify as of_network
 from connectorkit.faults import retry_after
 from connectorkit.remedies import chain
@@ -126,8 +126,8 @@ _REFUSALS: Final = {
 
 def classify(error: BaseException) -> Verdict:
     """Say what an error of S3's client means for policies."""
-    # What lies behind a body that is used up was judged by itself.
-    links = () if isinstance(error, NotReplayable) else chain(error)
+    # The kit's own say themselves what they mean; what lies behind was judged before.
+    links = () if isinstance(error, ConnectorKitError) else chain(error)
     for link in links:
         response = getattr(link, "response", None)
         if isinstance(response, dict) and "Error" in response:
