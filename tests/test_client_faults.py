@@ -18,7 +18,7 @@ import pytest
 from boto3.exceptions import RetriesExceededError, S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from s3transfer.exceptions import RetriesExceededError as GaveUp
 
@@ -174,9 +174,7 @@ _OTHERS: dict[str, tuple[str, Callable[[Any, str, str], Any]]] = {
 }
 _BEFORE: tuple[Fault, ...] = (
     Status(500),
-    Status(503, "SlowDown"),
-    Status(503, retry_after=1),
-    Status(429),
+    Status(503, "SlowDown", retry_after=1),
     ResetBeforeReply(),
     ResetBeforeReply(at=0),
     LoseReply(),
@@ -224,21 +222,22 @@ class TestReads:
         assert target.read_bytes() == _OLD
         assert [*tmp_path.iterdir()] == [target]
 
-    @given(cuts=st.lists(st.integers(0, len(_CONTENT)), max_size=2), size=st.data())
-    @settings(max_examples=15)
-    def test_cut_anywhere(
-        self, _places: dict[str, Place], cuts: list[int], size: Any
-    ) -> None:
+    @given(
+        cuts=st.lists(st.integers(0, len(_CONTENT)), max_size=2),
+        step=st.sampled_from([1000, 4096, 100_000]),
+    )
+    @settings(
+        max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    def test_cut_anywhere(self, minio: Place, cuts: list[int], step: int) -> None:
         """However it is read, each cut is one request from where it stopped."""
-        place = _places["minio"]
-        place.quiet()
-        step = size.draw(st.sampled_from([1000, 4096, 100_000]))
+        minio.quiet()
         for cut in cuts:
-            place.proxy.inject(ResetMidBody(at=cut), when="get_object")
-        body = _client(place).get_object(Bucket=place.bucket, Key="read")["Body"]
+            minio.proxy.inject(ResetMidBody(at=cut), when="get_object")
+        body = _client(minio).get_object(Bucket=minio.bucket, Key="read")["Body"]
         got = b"".join(iter(lambda: body.read(step), b""))
         assert got == _CONTENT
-        assert len(place.proxy.log) <= len(cuts) + 1
+        assert len(minio.proxy.log) <= len(cuts) + 1
 
     def test_another_version_in_the_middle(self, place: Place) -> None:
         """The rest of another object is not taken for the rest of this one."""
@@ -253,9 +252,13 @@ class TestReads:
     def test_the_whole_for_the_rest(self, place: Place) -> None:
         """A server that answers a range with all of it is not believed."""
         place.proxy.inject(ResetMidBody(at=0.5), when="get_object")
-        place.proxy.inject(WholeForRange(), when="get_object", times=None)
+        whole = WholeForRange(_CONTENT)
+        place.proxy.inject(whole, when="get_object", times=None)
+        body = _client(place).get_object(Bucket=place.bucket, Key="read")["Body"]
+        assert body.read(1000) == _CONTENT[:1000]
         with pytest.raises(WrongAnswer):
-            _client(place).get_object(Bucket=place.bucket, Key="read")["Body"].read()
+            body.read()
+        assert {each.range for each in place.proxy.log[1:]} == {"bytes=1000-"}
 
     def test_checksums_outlive_a_resume(self) -> None:
         """One of the whole object is compared with all that came, whoever sent it.
@@ -303,8 +306,14 @@ def _cut(pieces: Iterator[bytes]) -> Iterator[bytes]:
 class TestWrites:
     """What is written is there whole, or what was there before is."""
 
-    @pytest.mark.parametrize("fault", _BEFORE, ids=repr)
-    @pytest.mark.parametrize("call", _WRITES)
+    @pytest.mark.parametrize(
+        ("call", "fault"),
+        [
+            *itertools.product(("put", "upload"), _BEFORE),
+            *itertools.product([*_WRITES][2:], _BEFORE[1::2] + _BEFORE[-1:]),
+        ],
+        ids=repr,
+    )
     def test_once(self, place: Place, key: str, call: str, fault: Fault) -> None:
         """It heals by one more request."""
         operation, write, content = _WRITES[call]
@@ -360,10 +369,12 @@ class TestWrites:
         )
 
     def test_a_completion_that_nobody_answered(self, place: Place, key: str) -> None:
-        """It is looked whether it was done: it was."""
-        place.proxy.inject(
-            LoseReply(), when="complete_multipart_upload", times=ATTEMPTS
-        )
+        """It is looked whether it was done: it was.
+
+        rclone makes ETags of its own; there it is known by an upload that is gone.
+        """
+        times = ATTEMPTS if place.type_id == "s3" else 1
+        place.proxy.inject(LoseReply(), when="complete_multipart_upload", times=times)
         _client(place).upload_fileobj(
             io.BytesIO(_BIG), place.bucket, key, Config=_PARTS
         )
@@ -453,9 +464,8 @@ class Generated(io.RawIOBase):
     """What a generator gives, to be read once."""
 
     def __init__(self, content: bytes) -> None:
-        self._pieces = iter(
-            [content[i : i + 100_000] for i in range(0, len(content), 100_000)]
-        )
+        starts = range(0, len(content), 100_000)
+        self._pieces = (content[start : start + 100_000] for start in starts)
         self._rest = b""
 
     def readable(self) -> bool:
@@ -508,9 +518,14 @@ class TestReplay:
     """A body that is sent again is the same, or it is not sent again (E6)."""
 
     @pytest.mark.parametrize(
-        "size", [0, 1, 8 * _MB - 1, 8 * _MB, 8 * _MB + 1, 20 * _MB]
+        ("kind", "size"),
+        [
+            *itertools.product(_BODIES, [0, 1, 8 * _MB - 1, 8 * _MB, 8 * _MB + 1]),
+            ("BytesIO", 20 * _MB),
+            ("spooled", 20 * _MB),
+            ("pipe", 20 * _MB),
+        ],
     )
-    @pytest.mark.parametrize("kind", _BODIES)
     def test_uploads(self, minio: Place, key: str, kind: str, size: int) -> None:
         """Each of its requests fails once, and what is stored is what was given.
 
@@ -568,9 +583,11 @@ class TestReplay:
             with kit_at("minio", settings, policies=policies) as kit:
                 client = kit.resolve("it").client()
                 asked = {"Bucket": "b", "Key": "k", "ContentLength": len(_CONTENT)}
-                with _BODIES[kind](_CONTENT) as body:
-                    with pytest.raises(NotReplayable) as caught:
-                        client.put_object(**asked, Body=body)
+                with (
+                    _BODIES[kind](_CONTENT) as body,
+                    pytest.raises(NotReplayable) as caught,
+                ):
+                    client.put_object(**asked, Body=body)
                 assert len(stub.requests) == 1
                 assert isinstance(caught.value.__cause__, ClientError)
                 with _BODIES[kind](_CONTENT) as body:

@@ -92,6 +92,8 @@ class Beside:
             except BaseException:
                 self._target.unlink()
                 raise
+        else:
+            beside.unlink()
 
     def clear(self) -> None:
         """Remove what was written and has not settled."""

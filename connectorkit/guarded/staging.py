@@ -330,8 +330,11 @@ class StagedFile(io.BufferedIOBase):
 
     def _taken(self) -> Stage | None:
         stage, self._stage = self._stage, None
-        # A child has no part in what its parent writes.
-        return stage if os.getpid() == self._pid else None
+        if stage is not None and os.getpid() != self._pid:
+            # A child has no part in what its parent writes.
+            _forget(stage.file)
+            return None
+        return stage
 
     def __enter__(self) -> Self:
         return self
@@ -349,6 +352,13 @@ class StagedFile(io.BufferedIOBase):
 
     def __reduce__(self) -> Any:
         raise TypeError("A file that is being written is not pickled.")
+
+
+def _forget(file: Any) -> None:
+    """Close a file without writing what its buffer holds: its parent will do that."""
+    raw = getattr(getattr(file, "_file", file), "raw", None)
+    if raw is not None:
+        raw.close()
 
 
 def _drop(stage: Stage, error: BaseException | None) -> None:
