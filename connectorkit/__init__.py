@@ -31,11 +31,8 @@ if TYPE_CHECKING:
         ConnectorConfig,
         KitConfig,
     )
-    from connectorkit.connector import (
-        Connector,
-        ConnectorType,
-        SystemAdapter,
-    )
+    from connectorkit.connector import Connector
+    from connectorkit.connector_type import ConnectorType, SystemAdapter
     from connectorkit.errors import (
         AttemptTimedOut,
         CallCancelled,
@@ -93,14 +90,11 @@ if TYPE_CHECKING:
         Operation,
         Sleep,
     )
-    from connectorkit.pipeline import (
-        Pipeline,
-        Policy,
-        PolicySettings,
-    )
+    from connectorkit.pipeline import Pipeline
     from connectorkit.plugin import (
         PluginInfo,
     )
+    from connectorkit.policy import Policy, PolicySettings
     from connectorkit.scope import (
         Scope,
     )
@@ -188,11 +182,8 @@ _HOMES = {
         "ConnectorConfig",
         "KitConfig",
     ),
-    "connector": (
-        "Connector",
-        "ConnectorType",
-        "SystemAdapter",
-    ),
+    "connector": ("Connector",),
+    "connector_type": ("ConnectorType", "SystemAdapter"),
     "events": (
         "CircuitChanged",
         "ConnectorResolved",
@@ -218,11 +209,8 @@ _HOMES = {
         "Operation",
         "Sleep",
     ),
-    "pipeline": (
-        "Pipeline",
-        "Policy",
-        "PolicySettings",
-    ),
+    "pipeline": ("Pipeline",),
+    "policy": ("Policy", "PolicySettings"),
     "plugin": ("PluginInfo",),
     "scope": ("Scope",),
     "settings": (

@@ -20,7 +20,8 @@ from connectorkit.pipeline import throwable, within
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from connectorkit.pipeline import Flow, Pipeline
+    from connectorkit.pipeline import Pipeline
+    from connectorkit.policy import Flow
 
 __all__ = ["Answer", "Body", "Source"]
 

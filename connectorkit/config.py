@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from connectorkit.connector import valid_id
+from connectorkit.connector_type import valid_id
 from connectorkit.errors import ConfigError, InvalidConnectorID
 
 __all__ = [

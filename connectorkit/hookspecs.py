@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import click
 
     from connectorkit.config import ConnectorConfig
-    from connectorkit.connector import ConnectorType, SystemAdapter
-    from connectorkit.pipeline import Policy
+    from connectorkit.connector_type import ConnectorType, SystemAdapter
+    from connectorkit.policy import Policy
 
 GROUP = "connectorkit"
 

@@ -12,7 +12,7 @@ from connectorkit import config as configuration
 from connectorkit import landing
 from connectorkit.circuits import Circuits
 from connectorkit.clock import SYSTEM_CLOCK
-from connectorkit.connector import Connector, ConnectorType
+from connectorkit.connector import Connector
 from connectorkit.errors import (
     KitClosed,
 )
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from fsspec.asyn import AsyncFileSystem
 
     from connectorkit.clock import Clock
-    from connectorkit.pipeline import Policy
+    from connectorkit.connector_type import ConnectorType
     from connectorkit.plugin import PluginInfo
+    from connectorkit.policy import Policy
 
 __all__ = ["ConnectorKit"]
 

@@ -9,8 +9,9 @@ from connectorkit.clock import SYSTEM_CLOCK
 from connectorkit.errors import ConnectorKitError, MissingExtra, PluginFailed
 from connectorkit.filesystem import Releasable
 from connectorkit.fork import importing
-from connectorkit.pipeline import Pipeline, is_filesystem, wrap
+from connectorkit.pipeline import Pipeline
 from connectorkit.plugin import one_line
+from connectorkit.policy import is_filesystem, wrap
 from connectorkit.pool import Opened
 from connectorkit.scope import SHARED, Memory, Scope
 from connectorkit.wired import Wired
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
     from connectorkit.clock import Clock
-    from connectorkit.connector import Connector, ConnectorType
+    from connectorkit.connector import Connector
+    from connectorkit.connector_type import ConnectorType
 
 __all__ = ["Opener"]
 

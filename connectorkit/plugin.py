@@ -11,9 +11,9 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from connectorkit import hookspecs
-from connectorkit.connector import ConnectorType, SystemAdapter, valid_id
+from connectorkit.connector_type import ConnectorType, SystemAdapter, valid_id
 from connectorkit.errors import ConnectorKitError, PluginFailed
-from connectorkit.pipeline import Policy
+from connectorkit.policy import Policy
 from connectorkit.settings import Settings
 
 __all__ = [

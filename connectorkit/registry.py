@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from connectorkit.config import ConnectorConfig
-    from connectorkit.connector import ConnectorType, SystemAdapter
-    from connectorkit.pipeline import Policy
+    from connectorkit.connector_type import ConnectorType, SystemAdapter
+    from connectorkit.policy import Policy
 
 __all__ = ["RESERVED", "Registry"]
 

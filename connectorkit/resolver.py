@@ -19,7 +19,7 @@ from connectorkit.config import (
     problems_of,
     reveal,
 )
-from connectorkit.connector import ConnectorType, valid_id
+from connectorkit.connector_type import ConnectorType, valid_id
 from connectorkit.errors import (
     ConfigError,
     ConnectorKitError,
@@ -30,13 +30,13 @@ from connectorkit.errors import (
     UnknownConnector,
     UnknownPolicy,
 )
-from connectorkit.pipeline import check_order
 from connectorkit.plugin import one_line
+from connectorkit.policy import check_order
 
 if TYPE_CHECKING:
-    from connectorkit.connector import SystemAdapter
-    from connectorkit.pipeline import Policy
+    from connectorkit.connector_type import SystemAdapter
     from connectorkit.plugin import Plugin
+    from connectorkit.policy import Policy
     from connectorkit.registry import Registry
     from connectorkit.settings import Settings
 

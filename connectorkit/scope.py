@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from connectorkit.clock import Clock
     from connectorkit.faults import Verdict
-    from connectorkit.pipeline import Policy
+    from connectorkit.policy import Policy
 
 __all__ = ["SHARED", "Memory", "Scope"]
 

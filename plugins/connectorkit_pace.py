@@ -22,7 +22,7 @@ from connectorkit.events import PaceChanged
 
 if TYPE_CHECKING:
     from connectorkit.operation import Operation
-    from connectorkit.pipeline import Flow
+    from connectorkit.policy import Flow
 
 __all__ = ["Pace", "PaceSettings", "TooFast"]
 

@@ -15,7 +15,7 @@ from connectorkit.events import OperationRetried, RetryRefused
 if TYPE_CHECKING:
     from connectorkit.faults import Verdict
     from connectorkit.operation import Operation
-    from connectorkit.pipeline import Flow
+    from connectorkit.policy import Flow
 
 __all__ = ["Retry", "RetrySettings"]
 

@@ -10,7 +10,7 @@ from connectorkit import AttemptTimedOut, Policy, PolicySettings, hookimpl
 
 if TYPE_CHECKING:
     from connectorkit.operation import Operation
-    from connectorkit.pipeline import Flow
+    from connectorkit.policy import Flow
 
 __all__ = ["Timeout", "TimeoutSettings"]
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from connectorkit import Operation
-    from connectorkit.pipeline import Flow
+    from connectorkit.policy import Flow
 
 __all__ = ["BLOCK", "AsyncShelf", "Guard", "Shelf", "reset"]
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from connectorkit import CircuitInfo, Operation
     from connectorkit.circuits import CircuitSet
-    from connectorkit.pipeline import Flow
+    from connectorkit.policy import Flow
     from connectorkit_breaker.circuit import BreakerCircuit
     from servers import RcloneS3
 

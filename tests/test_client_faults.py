@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from connectorkit import Operation
-    from connectorkit.pipeline import Flow
+    from connectorkit.policy import Flow
     from connectorkit.testing import Fault
     from servers import MotoS3, RcloneS3
 

@@ -1,4 +1,4 @@
-"""Big objects through the boto3 door: little memory, right bytes, no request too many."""
+"""Big objects through the boto3 door: little memory, right bytes, no lost request."""
 
 from __future__ import annotations
 

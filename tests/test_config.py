@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from connectorkit import ConfigError, ConnectorKit, InvalidConnectorID
 from connectorkit.config import KitConfig, has_reference, load, reveal
-from connectorkit.connector import valid_id
+from connectorkit.connector_type import valid_id
 
 if TYPE_CHECKING:
     from pathlib import Path

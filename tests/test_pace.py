@@ -32,7 +32,7 @@ from connectorkit_retry import Retry
 from stacks import WAYS, Failed, Service, Stack, Way, failure
 
 if TYPE_CHECKING:
-    from connectorkit.pipeline import Flow
+    from connectorkit.policy import Flow
 
 both_ways = pytest.mark.parametrize("way", WAYS)
 

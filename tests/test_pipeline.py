@@ -28,7 +28,7 @@ from connectorkit import (
     Refused,
     Sleep,
 )
-from connectorkit.pipeline import check_order, is_filesystem, wrap
+from connectorkit.policy import check_order, is_filesystem, wrap
 from connectorkit_breaker import Breaker
 from connectorkit_deadline import Deadline
 from connectorkit_pace import Pace
@@ -39,7 +39,7 @@ from stacks import WAYS, Failed, Service, Stack, Way, failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from connectorkit.pipeline import Flow
+    from connectorkit.policy import Flow
 
 T = TypeVar("T")
 both_ways = pytest.mark.parametrize("way", WAYS)

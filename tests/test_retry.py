@@ -23,7 +23,7 @@ from stacks import WAYS, Service, Stack, Way, failure
 
 if TYPE_CHECKING:
     from connectorkit import Operation
-    from connectorkit.pipeline import Flow
+    from connectorkit.policy import Flow
 
 both_ways = pytest.mark.parametrize("way", WAYS)
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from connectorkit import Operation
-    from connectorkit.pipeline import Flow
+    from connectorkit.policy import Flow
     from servers import MotoS3, RcloneS3
 
 _CONTENT = bytes(range(256)) * 120

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from connectorkit import Operation
-    from connectorkit.pipeline import Flow
+    from connectorkit.policy import Flow
 
 both_ways = pytest.mark.parametrize("way", WAYS)
 # So that a test which hangs its attempt is over at once.

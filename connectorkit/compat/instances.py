@@ -81,7 +81,7 @@ def _instance(
     *,
     trusted: bool,
 ) -> SourceFileSystem:
-    from connectorkit.connector import valid_id
+    from connectorkit.connector_type import valid_id
 
     kit = _kit()
     if _is_system(kit, valid_id(connector_id)):

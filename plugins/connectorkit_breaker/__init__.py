@@ -11,7 +11,7 @@ from connectorkit_breaker.settings import BreakerSettings
 
 if TYPE_CHECKING:
     from connectorkit.operation import Operation
-    from connectorkit.pipeline import Flow
+    from connectorkit.policy import Flow
     from connectorkit.scope import Scope
 
 __all__ = ["Breaker", "BreakerSettings"]

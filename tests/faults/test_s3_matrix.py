@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from connectorkit import Operation
-    from connectorkit.pipeline import Flow
+    from connectorkit.policy import Flow
     from connectorkit.testing import Fault, Request
     from connectorkit_s3.filesystem import ConnectorS3FileSystem
     from servers import MotoS3, RcloneS3

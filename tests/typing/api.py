@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from pydantic import BaseModel
 
-    from connectorkit.pipeline import Flow
+    from connectorkit.policy import Flow
 
 
 # A host
