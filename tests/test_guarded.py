@@ -170,6 +170,20 @@ class TestRetry:
         assert "a/b" not in shelf.files
         assert guard.attempts == 2
 
+    def test_deletion_of_several(self) -> None:
+        """Of several paths one that is not there is told of, whatever failed before."""
+
+        class Bulk(Shelf):
+            def rm(self, path: Any, *_args: Any, **_kwargs: Any) -> None:  # type: ignore[override]
+                for each in path:
+                    self.rm_file(each)
+
+        shelf = Bulk(FILES)
+        shelf.fail(reset())
+        with pytest.raises(FileNotFoundError):
+            Guard(shelf).fs.rm(["nothing", "e"])
+        assert "e" in shelf.files
+
     def test_deletion_of_nothing(self, guard: Guard, shelf: Shelf) -> None:
         """If nothing was sent, or nothing failed, that it is not there is told."""
         with pytest.raises(FileNotFoundError):

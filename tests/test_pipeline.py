@@ -563,9 +563,8 @@ class TestItsEnd:
         """
 
         def refusing(op: Operation) -> Flow:
-            if error is CircuitOpen:
-                raise CircuitOpen("open")
-            return (yield op)
+            raise CircuitOpen("open")
+            yield op
 
         def attempt(_op: Operation) -> str:
             raise ConnectionResetError
@@ -573,7 +572,8 @@ class TestItsEnd:
         async def on_loop(_op: Operation) -> str:
             raise ConnectionResetError
 
-        pipeline = Stack(*(make() for make in policies), flowing(refusing)).pipeline
+        last = [flowing(refusing)] if error is CircuitOpen else []
+        pipeline = Stack(*(make() for make in policies), *last).pipeline
         left: list[weakref.ref[Operation]] = []
 
         def run() -> None:

@@ -10,7 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -196,6 +196,13 @@ class TestDelays:
 
         assert stack.clock.slept == [7]
 
+    def test_retry_after_does_not_shorten_a_wait(self) -> None:
+        """It is the least; a delay that is longer anyway stays."""
+        stack = Stack(retry(jitter="none"))
+        stack.outcome(Service(failure(Fault.THROTTLED, retry_after=1.5)))
+
+        assert stack.clock.slept == [1.5, 2]
+
     def test_nobody_waits_for_ever(self) -> None:
         """A service that asks for more than `max_retry_after` is not asked again."""
         service = Service(failure(Fault.THROTTLED, retry_after=61))
@@ -215,6 +222,17 @@ class TestDelays:
 
         assert service.count == 3
         assert stack.clock.slept == [2]
+
+    @both_ways
+    def test_without_time_for_it_there_is_no_delay(self, way: Way) -> None:
+        """The service's own error is raised, and says why it was the last."""
+        deadline = Deadline(Deadline.Settings(seconds=3))
+        stack, error = Stack(deadline, retry(jitter="none")), failure(Fault.TIMEOUT)
+
+        assert stack.outcome(Service(error), way=way) is error
+        assert stack.clock.slept == [1]
+        assert "2 attempts in 1.0 s" in error.__notes__[0]
+        assert "no time left" in error.__notes__[0]
 
     @given(left=st.floats(0.001, 10), dice=st.floats(0, 1))
     @both_ways
@@ -282,13 +300,17 @@ class TestTheBudget:
         with pytest.raises(ValidationError, match="None together"):
             Retry.Settings(budget_ratio=None)
 
+    # An operation, or a retry, of just before the window.
+    @example(steps=[(0.0, False), (10.5, True)], ratio=1.0, burst=0)
+    @example(steps=[(0.0, True), (6.0, True), (3.9, True)], ratio=0.0, burst=1)
     @given(
         steps=st.lists(
             st.tuples(
-                st.floats(0, 3) | st.sampled_from([0.0, 0.1, 1.0, 10.0, 11.0]),
+                st.sampled_from([0.0, 0.1, 0.5, 1.0, 1.5, 4.0, 6.0, 9.5, 10.0, 11.0])
+                | st.floats(0, 3),
                 st.booleans(),
             ),
-            max_size=150,
+            max_size=100,
         ),
         ratio=st.sampled_from([0.0, 0.2, 0.5, 1.0]),
         burst=st.integers(0, 4),

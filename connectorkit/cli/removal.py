@@ -80,7 +80,7 @@ class Removal:
         paths = fs.find(self.place.path)
         for start in range(0, len(paths), _BATCH):
             fs.rm(paths[start : start + _BATCH])
-        # s3fs passes over the keys that S3 refused to delete.
+        # fsspec takes the slash off the names of the objects that mark folders.
         left = {*paths} & {*fs.find(self.place.path)}
         for path in sorted(left):
             fs.rm_file(path)

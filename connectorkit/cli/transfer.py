@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import shutil
 import sys
-import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from connectorkit.atomic import replacing
 from connectorkit.cli.exits import NOT_FOUND, Failure, OutputClosed
 from connectorkit.cli.places import BLOCK, STANDARD, Place
 from connectorkit.filesystem import Releasable
@@ -151,27 +150,14 @@ def _writing(target: Place, size: int) -> contextlib.AbstractContextManager[IO[b
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """Write a file of this machine beside its place, then rename it."""
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        # A device or a pipe is written to, and never replaced by a file.
-        with path.open("wb") as file:
-            yield file
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(_passing_name())
-    try:
-        with beside.open("xb") as file:
-            yield file
-        if path.exists():
-            shutil.copymode(path, beside)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    path.resolve().parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        yield file
 
 
-@contextlib.contextmanager
-def _uploading(target: Place, size: int) -> Iterator[IO[bytes]]:
+def _uploading(
+    target: Place, size: int
+) -> contextlib.AbstractContextManager[IO[bytes]]:
     """Write an object, which appears when its upload is completed."""
     if "/" not in target.path:
         raise Failure(
@@ -180,29 +166,10 @@ def _uploading(target: Place, size: int) -> Iterator[IO[bytes]]:
     part = max(BLOCK, -(-size // _MOST_PARTS))
     # gcsfs wants multiples of 256 KiB.
     part = -(-part // _CHUNK) * _CHUNK
-    file = target.fs.open(target.path, "wb", block_size=part)
-    try:
-        yield file
-        file.close()
-    except BaseException as error:
-        _discard(file, error)
-        raise
-
-
-def _discard(file: Any, error: BaseException) -> None:
-    """Abort an upload; `error` is what it came to grief by."""
-    # After Ctrl-C a part is still on its way, and servers may refuse until it is in.
-    for pause in (0.1, 1.0, None):
-        try:
-            file.discard()
-            break
-        except Exception:  # noqa: BLE001 - the error to tell is the one that led here
-            if pause is None:
-                error.add_note("parts of the upload may be left on the storage")
-            else:
-                time.sleep(pause)
-    # Else it would complete the upload when it is collected.
-    file.closed = True
+    return cast(
+        "contextlib.AbstractContextManager[IO[bytes]]",
+        target.fs.open(target.path, "wb", block_size=part),
+    )
 
 
 @contextlib.contextmanager

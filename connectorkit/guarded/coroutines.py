@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fsspec.asyn import AsyncFileSystem
 
 from connectorkit.guarded.inner import GONE, brings
-from connectorkit.guarded.methods import Settling, about, counted, handed_on
+from connectorkit.guarded.methods import Doubt, about, counted, handed_on
 from connectorkit.operation import Kind
 
 if TYPE_CHECKING:
@@ -40,12 +40,22 @@ def deletion(name: str) -> Any:
 
     @_like_fsspecs(name)
     async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        settling = Settling()
+        path = args[0] if args else kwargs.get("path")
+        doubt = Doubt()
 
         async def attempt(op: Operation) -> Any:
-            with settling.of(op):
-                done = await getattr(self.inner, f"_{name}")(*args, **kwargs)
-                return handed_on(done)
+            try:
+                with doubt.of(op):
+                    done = await getattr(self.inner, f"_{name}")(*args, **kwargs)
+                    return handed_on(done)
+            except FileNotFoundError:
+                if not doubt.may_be_done(path):
+                    raise
+                try:
+                    await self.inner._info(path)
+                except GONE:
+                    return None
+                raise
 
         return await self._arun(name, Kind.DELETE, about(args, kwargs), attempt)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fsspec import AbstractFileSystem
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from connectorkit.operation import Operation
 
 __all__ = [
-    "Settling",
+    "Doubt",
     "about",
     "answer",
     "composite",
@@ -53,11 +54,21 @@ def deletion(name: str) -> Any:
 
     @_like_fsspecs(name)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        settling = Settling()
+        path = args[0] if args else kwargs.get("path")
+        doubt = Doubt()
 
         def attempt(op: Operation) -> Any:
-            with settling.of(op):
-                return handed_on(getattr(self.inner, name)(*args, **kwargs))
+            try:
+                with doubt.of(op):
+                    return handed_on(getattr(self.inner, name)(*args, **kwargs))
+            except FileNotFoundError:
+                if not doubt.may_be_done(path):
+                    raise
+                try:
+                    self.inner.info(path)
+                except GONE:
+                    return None
+                raise
 
         return self._run(name, Kind.DELETE, about(args, kwargs), attempt)
 
@@ -154,17 +165,21 @@ def handed_on(result: T) -> T:
     return result
 
 
-class Settling:
-    """Takes "it is not there" for success, once an attempt may have deleted it."""
+class Doubt:
+    """Whether a path that is not there is what an attempt has deleted."""
 
     def __init__(self) -> None:
-        self._may_be_done = False
+        self._is_sent = False
         self._op: Operation | None = None
 
-    def of(self, op: Operation) -> Settling:
+    def of(self, op: Operation) -> Doubt:
         """Return it for the `with` of one attempt."""
         self._op = op
         return self
+
+    def may_be_done(self, path: Any) -> bool:
+        """Tell whether it may be; of several paths only some may."""
+        return self._is_sent and isinstance(path, str | os.PathLike)
 
     def __enter__(self) -> None:
         return None
@@ -174,9 +189,7 @@ class Settling:
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
-        if isinstance(error, FileNotFoundError) and self._may_be_done:
-            return True
+    ) -> None:
         if isinstance(error, Exception) and self._op is not None:
-            self._may_be_done |= self._op.classify(error).is_sent
-        return False
+            is_gone = isinstance(error, FileNotFoundError)
+            self._is_sent |= not is_gone and self._op.classify(error).is_sent

@@ -262,18 +262,15 @@ def test_rm_tells_what_s3_refused(
     cli: Cli, moto: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A key that S3 refuses to delete in bulk is an error, though s3fs hides it."""
-    from s3fs import S3FileSystem
+    from connectorkit_s3.filesystem import ConnectorS3FileSystem
 
     cli("cp", "-", f"{moto}/folder/file", stdin=b"x")
+    said = {"Key": "folder/file", "Code": "AccessDenied", "Message": "Access Denied"}
 
-    async def hide(*_args: object) -> list[str]:
-        return []
+    async def refuse(*_args: object, **_more: object) -> dict[str, dict[str, str]]:
+        return {"folder/file": said}
 
-    async def refuse(*_args: object, **_more: object) -> None:
-        raise PermissionError("Access Denied")
-
-    monkeypatch.setattr(S3FileSystem, "_bulk_delete", hide)
-    monkeypatch.setattr(S3FileSystem, "_rm_file", refuse)
+    monkeypatch.setattr(ConnectorS3FileSystem, "_delete_keys", refuse)
     result = cli("rm", "-ry", f"{moto}/folder")
     assert result.exit_code == exits.DENIED
     assert "Access Denied" in only_line(result)
