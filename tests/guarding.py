@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from connectorkit import Operation
     from connectorkit.policy import Flow
 
-__all__ = ["BLOCK", "AsyncShelf", "Guard", "Shelf", "reset"]
+__all__ = ["BLOCK", "FILES", "AsyncShelf", "Guard", "Shelf", "reset"]
 
 BLOCK = 8
+FILES = {"a/b": b"content", "a/c/d": b"deeper", "e": b"top"}
 
 
 def reset() -> ConnectionResetError:

@@ -13,13 +13,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from connectorkit import ConnectorKit, ObjectChanged
 from connectorkit.guarded import GuardedFileSystem, ThreadedFileSystem, is_async
-from guarding import AsyncShelf, Guard, ShelfStream, reset
+from guarding import FILES, AsyncShelf, Guard, ShelfStream, reset
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
-
-FILES = {"a/b": b"content", "a/c/d": b"deeper", "e": b"top"}
 
 
 def _on_loop(

@@ -312,6 +312,15 @@ def test_read_is_guarded(inner: str, method: str, tmp_path: Path) -> None:
     assert {*guard.names} - {"info"} == {"read"}
 
 
+def test_extra_file_method_is_guarded(tmp_path: Path) -> None:
+    """What only the inner file has is an operation as well, and never tried twice."""
+    guard, file = _opened("memory", tmp_path, "rb")
+    with file:
+        assert file.getvalue() == FILES["e"]
+    [op] = guard.ops
+    assert (op.name, op.is_repeatable) == ("getvalue", False)
+
+
 def test_fetches_are_counted() -> None:
     """A file of fsspec's own kind is one operation a fetch, none from its cache."""
     shelf = Shelf(FILES)

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import aiohttp
 import pytest
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, FlexibleChecksumError
 from fsspec.asyn import sync
 from hypothesis import given
 from hypothesis import strategies as st
 
 from connectorkit import (
+    AttemptTimedOut,
     CallCancelled,
     Kind,
     NotReplayable,
@@ -27,7 +28,10 @@ from connectorkit import (
     WrongAnswer,
     hookimpl,
 )
+from connectorkit.clock import SYSTEM_CLOCK
 from connectorkit.testing import (
+    Drip,
+    Fault,
     LoseReply,
     ReplaceObject,
     ResetBeforeReply,
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
 
     from connectorkit import Operation
     from connectorkit.policy import Flow
+    from connectorkit.testing import Relay
     from servers import MotoS3, RcloneS3
 
 _CONTENT = bytes(range(256)) * 120
@@ -103,6 +108,17 @@ def _blocks(place: Place, key: str, **options: Any) -> bytes:
         place.path(key), block_size=_STEP, cache_type="none", **options
     ) as file:
         return b"".join(iter(lambda: file.read(_STEP), b""))
+
+
+class Flip(Fault):
+    """One byte of the answer is another one."""
+
+    async def play(self, relay: Relay) -> None:
+        answer = await relay.ask()
+        await relay.begin(answer)
+        while piece := await answer.body.read():
+            await relay.send(bytes([piece[0] ^ 1]) + piece[1:])
+        await relay.end(answer)
 
 
 class TestReading:
@@ -234,6 +250,97 @@ class TestReading:
             sent = _CONTENT[:9]
             with pytest.raises(asyncio.IncompleteReadError):
                 fs.cat_file(f"bucket/{key}", start=0, end=10)
+
+    def test_a_part_by_its_number(self, place: Place, key: str) -> None:
+        """No server here knows parts by their numbers; the whole is none."""
+        place.put(key, _CONTENT)
+        names = {"Bucket": place.bucket, "Key": key, "PartNumber": 1}
+        with pytest.raises(WrongAnswer, match="part 1"):
+            place.fs.call_s3("get_object", **names)
+
+    def test_a_part_that_is_cut_goes_on(self) -> None:
+        """What was asked for by its number is gone on with by its range.
+
+        At a stub that knows parts.
+        """
+
+        def answer(request: StubRequest) -> Answer:
+            where = {"ETag": '"a-tag"', "Content-Range": "bytes 20-29/30"}
+            if "range" not in request.headers:
+                return Answer(206, cut(), {**where, "Content-Length": "10"})
+            where["Content-Range"] = "bytes 24-29/30"
+            return Answer(206, _CONTENT[24:30], where)
+
+        def cut() -> Iterator[bytes]:
+            yield _CONTENT[20:24]
+            raise ConnectionAbortedError
+
+        async def read() -> Any:
+            about = {"Bucket": "bucket", "Key": "key", "PartNumber": 3}
+            return await (await fs._call_s3("get_object", **about))["Body"].read()
+
+        policies = {"enabled": ["retry"], "retry": RETRY}
+        with (
+            Stub(answer) as stub,
+            kit_at("s3", settings_for("s3", stub), policies=policies) as kit,
+        ):
+            fs: Any = kit.resolve("it").fs
+            assert sync(fs.loop, read) == _CONTENT[20:30]
+            first, second = stub.requests
+        assert first.query["partNumber"] == "3"
+        assert "partNumber" not in second.query
+        assert second.headers["range"] == "bytes=24-29"
+        assert second.headers["if-match"] == '"a-tag"'
+
+    def test_without_a_version(self, key: str) -> None:
+        """Where nothing tells versions apart, a body that is cut is not gone on with.
+
+        At a stub, since every server here has ETags.
+        """
+
+        def cut() -> Iterator[bytes]:
+            yield _CONTENT[:100]
+            raise ConnectionAbortedError
+
+        length = {"Content-Length": str(len(_CONTENT))}
+        policies = {"enabled": ["retry"], "retry": RETRY}
+        with (
+            Stub(lambda _: Answer(200, cut(), length)) as stub,
+            kit_at("s3", settings_for("s3", stub), policies=policies) as kit,
+        ):
+            with pytest.raises((aiohttp.ClientError, BotoCoreError)):
+                kit.resolve("it").fs.cat_file(f"bucket/{key}")
+            assert len(stub.requests) == 1
+
+    @pytest.mark.parametrize("way", ["cat", "by blocks"])
+    def test_other_bytes(self, s3: Place, key: str, way: str) -> None:
+        """What does not fit its checksum is asked for again, if nobody has seen it."""
+        s3.fs.pipe_file(s3.path(key), _CONTENT)
+
+        async def by_blocks() -> bytes:
+            async with await s3.fs.open_async(s3.path(key)) as file:
+                content = b""
+                while piece := await file.read(_STEP):
+                    content += piece
+                return content
+
+        def read() -> bytes:
+            content: bytes
+            if way == "cat":
+                content = s3.fs.cat_file(s3.path(key))
+            else:
+                content = sync(s3.fs.loop, by_blocks)
+            return content
+
+        for times in (1, None):
+            s3.quiet()
+            s3.proxy.inject(Flip(), times=times)
+            if times == 1 and way == "cat":
+                assert read() == _CONTENT
+            else:
+                with pytest.raises(FlexibleChecksumError):
+                    read()
+            assert len(s3.proxy.log) == (2 if way == "cat" else 1)
 
     @given(
         start=st.none() | st.integers(-len(_CONTENT), len(_CONTENT) - 1),
@@ -585,6 +692,7 @@ class TestStandingAlone:
             {"config_kwargs": {"retries": {"total_max_attempts": 9}}},
             {"config_kwargs": {"retries": {"mode": "legacy", "max_attempts": 9}}},
             {"config_kwargs": {"retries": {"mode": "adaptive"}}},
+            {"cache_regions": True},
         ],
     )
     def test_default_policies(self, s3: Place, key: str, more: dict[str, Any]) -> None:
@@ -744,6 +852,12 @@ class TestRefusals:
             place.fs.cat_file(path)
 
 
+async def _ended() -> None:
+    """Wait until all else on the loop has ended."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.gather(*others, return_exceptions=True)
+
+
 class TestErrors:
     """Errors keep their family, their words and their cause."""
 
@@ -781,6 +895,61 @@ class TestErrors:
         sync(s3.fs.loop, cancel)
         thread.join(30)
         assert isinstance(results[0], CallCancelled)
+        assert s3.fs.in_flight == 0
+
+    def test_a_drip_ends(self, place: Place, key: str) -> None:
+        """What comes too slowly is given up when the attempt's time is up.
+
+        What has come is kept: each attempt asks for the rest.
+        """
+        place.put(key, _CONTENT)
+        place.proxy.inject(Drip(size=100, interval=0.05), times=None)
+        policies = {"enabled": ["retry", "timeout"], "retry": RETRY}
+        policies["timeout"] = {"seconds": 0.5, "slowest": 1e9}
+        with place.kit_with(SYSTEM_CLOCK, policies=policies) as kit:
+            fs = kit.resolve("it").fs
+            with pytest.raises(AttemptTimedOut):
+                fs.cat_file(place.path(key))
+            assert fs.in_flight == 0
+        assert place.asked() == {"get_object": ATTEMPTS}
+
+    def test_a_copy_that_is_none(self) -> None:
+        """Where a copy is taken for an upload of nothing, the source is not deleted.
+
+        At a stub that answers so.
+        """
+        head = {"Content-Length": "9", "ETag": '"a-tag"'}
+
+        def answer(request: StubRequest) -> Answer:
+            if request.method == "HEAD":
+                return Answer(200, b"", head)
+            if request.method == "GET":
+                return Answer(200, b"<ListBucketResult></ListBucketResult>")
+            return Answer(200, b"", {"ETag": '"of-nothing"'})
+
+        with Stub(answer) as stub, kit_at("s3", settings_for("s3", stub)) as kit:
+            with pytest.raises(WrongAnswer, match="unable"):
+                kit.resolve("it").fs.mv("bucket/from", "bucket/to")
+            assert stub.asked("POST") == []
+            assert stub.asked("DELETE") == []
+
+    @pytest.mark.parametrize(
+        "operation",
+        ["create_multipart_upload", "upload_part", "complete_multipart_upload"],
+    )
+    def test_a_cancelled_upload(self, s3: Place, key: str, operation: str) -> None:
+        """Wherever it is cancelled, what was there stays, and no upload."""
+        s3.put(key, b"old")
+        s3.proxy.inject(Stall(), when=operation)
+        part = bytes(5 << 20)
+        work = s3.fs._pipe_file(s3.path(key), part * 2, chunksize=len(part))
+        assert s3.fs.loop is not None
+        sending = asyncio.run_coroutine_threadsafe(work, s3.fs.loop)
+        s3.proxy.wait_stalled()
+        sending.cancel()
+        sync(s3.fs.loop, _ended)
+        assert s3.content(key) == b"old"
+        assert s3.uploads(key) == []
         assert s3.fs.in_flight == 0
 
     def test_an_expired_token_of_a_head(self, place: Place, key: str) -> None:

@@ -46,6 +46,13 @@ class GuardedFileSystem(LayeredOpen, Transfers, AbstractFileSystem):  # type: ig
     open file are, and its close. What it does better: no error is swallowed (only what
     the storage says is not there is not), and a file is written whole or not at all.
 
+    What it cannot: a file that is changed in place ("r+b", "a+b") keeps what was
+    written before an exception; a local file that is moved to another disk, and one
+    that is written to a storage which neither sends it at once nor defers it, may be
+    there in half if that fails; and what an inner class swallows by methods of its own
+    (`find`, `glob`, `rm`) stays swallowed. A file that nobody closes is written when
+    Python collects it, as all of Python's are.
+
     Of an asynchronous filesystem it is an asynchronous one.
 
     Args:

@@ -193,3 +193,6 @@ class Doubt:
         if isinstance(error, Exception) and self._op is not None:
             is_gone = isinstance(error, FileNotFoundError)
             self._is_sent |= not is_gone and self._op.classify(error).is_sent
+        elif error is not None:
+            # Its time was up.
+            self._is_sent = True

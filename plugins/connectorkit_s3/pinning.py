@@ -68,12 +68,13 @@ class Pinned:
         size: int | None = answer.get("ContentLength")
         asked = kwargs.get("Range")
         where = _ANSWERED.fullmatch(answer.get("ContentRange") or "")
-        if asked and where is None:
+        part = kwargs.get("PartNumber")
+        if (asked or part) and where is None:
             raise WrongAnswer(
-                f"{op}: the service answers {asked} without saying which bytes it "
-                "sends; they may be the whole object."
+                f"{op}: the service answers {asked or f'part {part}'} without saying "
+                "which bytes it sends; they may be the whole object."
             )
-        if where is not None and not asked and "PartNumber" not in kwargs:
+        if where is not None and not (asked or part):
             raise WrongAnswer(f"{op}: the service sends a part of the object for all.")
         first, last = (0, None) if where is None else (int(where[1]), int(where[2]))
         if where is not None and last is not None:

@@ -127,6 +127,14 @@ class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
         if creator._client is not None and not is_inherited:
             S3FileSystem.close_session(loop, creator)
 
+    async def get_s3(self, _bucket: str | None = None) -> Any:
+        """Return the client.
+
+        With `cache_regions` s3fs would ask for a bucket's region by a request that
+        nobody counts; botocore learns it from the first answer.
+        """
+        return self._s3
+
     # The wire
 
     async def _call_s3(self, method: str, *more: Any, **kwargs: Any) -> Any:
