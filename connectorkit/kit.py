@@ -6,6 +6,7 @@ import asyncio
 import os
 import random as _random
 import weakref
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
 
 from connectorkit import config as configuration
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ConnectorKit"]
 
+_telling: ContextVar[bool] = ContextVar("connectorkit_telling", default=False)
 # More IDs than a configuration names can only come from an adapter that claims many.
 _MOST_HOT = 1_000_000
 
@@ -131,14 +133,23 @@ class ConnectorKit:
         connector = self._connector(connector_id, plan, pool=pool)
         # Opening now tells of a missing client library here, not in the first read.
         self._filesystem(connector)
-        told = ConnectorResolved(connector_id, connector.type, plan.claim.by)
-        self.registry.emit(told)
         if plan.claim.is_lasting and pool and len(self._hot) < _MOST_HOT:
             connector = self._hot.setdefault(connector_id, connector)
             if self.is_closed:
                 self._hot.clear()
                 self._refuse_if_closed()
+        self._tell(ConnectorResolved(connector_id, connector.type, plan.claim.by))
         return connector
+
+    def _tell(self, event: ConnectorResolved) -> None:
+        """Tell hooks of it, unless it was one of them that resolved the connector."""
+        if _telling.get():
+            return
+        token = _telling.set(True)
+        try:
+            self.registry.emit(event)
+        finally:
+            _telling.reset(token)
 
     def _connector(self, connector_id: str, plan: Plan, *, pool: bool) -> Connector:
         claim = plan.claim

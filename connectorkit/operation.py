@@ -120,7 +120,6 @@ class Operation:
         limited._origin = self.origin
         # Of the origin alone.
         limited.known = limited._verdict = None
-        limited.known = None
         limited.tighten(self.now() + seconds, late, slowest)
         return limited
 

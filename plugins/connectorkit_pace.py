@@ -104,7 +104,7 @@ class Pace(Policy):
         finally:
             if origin.attempts < attempts:
                 # Nothing was sent: a circuit is open, say.
-                pacer.give_back(clock(), is_paid=is_paid)
+                pacer.give_back(is_paid=is_paid)
 
     def shortcut(self, op: Operation) -> bool:
         """Count the request; it may go at once, unless the service throttles."""
@@ -264,13 +264,12 @@ class Pacer:
             if turn in self._waiting:
                 self._waiting.remove(turn)
 
-    def give_back(self, now: float, *, is_paid: bool) -> None:
+    def give_back(self, *, is_paid: bool) -> None:
         """Take back a request that was not sent."""
         self.meter.forget()
         with self._lock:
-            if is_paid and self.rate is not None:
-                self._fill(now)
-                self._tokens = min(self._tokens + 1, max(self.rate, 1))
+            if is_paid:
+                self._tokens += 1
 
     def throttled(self, begun: float, now: float) -> bool:
         """Hear of a throttle of what was begun then; tell whether the rate changed."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# A busy machine is slow: no property is about time.
-hypothesis.settings.register_profile("unhurried", deadline=None)
+# A busy machine is slow: no property is about time, and none holds up the others.
+hypothesis.settings.register_profile("unhurried", deadline=None, max_examples=30)
 hypothesis.settings.load_profile("unhurried")
 
 _home_numbers = itertools.count()

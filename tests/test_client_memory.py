@@ -84,7 +84,8 @@ def measure(deed):
     deed()
     took[deed.__name__] = status("VmHWM") - before
 
-settings = {"endpoint_url": url, "key": key, "secret": secret}
+# rclone keeps a part waiting for others, and takes none a second time.
+settings = {"endpoint_url": url, "key": key, "secret": secret, "read_timeout": 300}
 policies = ["tally", "deadline", "retry", "pace", "breaker", "timeout"]
 it = {"type": "minio", "settings": settings, "policies": policies}
 with ConnectorKit({"connectors": {"it": {**it, "retry": {"base_delay": 0.01}}}}) as kit:

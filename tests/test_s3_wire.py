@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from connectorkit import (
     AttemptTimedOut,
     CallCancelled,
+    CircuitOpen,
     Kind,
     NotReplayable,
     ObjectChanged,
@@ -251,12 +252,12 @@ class TestReading:
             with pytest.raises(asyncio.IncompleteReadError):
                 fs.cat_file(f"bucket/{key}", start=0, end=10)
 
-    def test_a_part_by_its_number(self, place: Place, key: str) -> None:
-        """No server here knows parts by their numbers; the whole is none."""
-        place.put(key, _CONTENT)
-        names = {"Bucket": place.bucket, "Key": key, "PartNumber": 1}
-        with pytest.raises(WrongAnswer, match="part 1"):
-            place.fs.call_s3("get_object", **names)
+    def test_a_part_by_its_number(self, minio: Place, key: str) -> None:
+        """Rclone knows no parts by their numbers, and answers by the whole."""
+        minio.put(key, _CONTENT)
+        names = {"Bucket": minio.bucket, "Key": key, "PartNumber": 2}
+        with pytest.raises(WrongAnswer, match="part 2"):
+            minio.fs.call_s3("get_object", **names)
 
     def test_a_part_that_is_cut_goes_on(self) -> None:
         """What was asked for by its number is gone on with by its range.
@@ -872,6 +873,46 @@ class TestErrors:
         assert caught.value.__cause__ is not None
         assert s3.asked() == {"get_object": ATTEMPTS}
 
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            Status(404),
+            Status(403),
+            Status(412),
+            Status(416),
+            Status(400, "InvalidArgument"),
+            Status(501, "NotImplemented"),
+            Status(403, "RequestTimeTooSkewed"),
+        ],
+        ids=repr,
+    )
+    def test_answers_are_not_tried_again(
+        self, s3: Place, key: str, answer: Status
+    ) -> None:
+        """s3fs makes an OSError of each; what the service said of it decides."""
+        s3.put(key, _CONTENT)
+        s3.proxy.inject(answer, times=None)
+        with pytest.raises(OSError, match="Injected"):
+            s3.fs.cat_file(s3.path(key))
+        assert s3.asked() == {"get_object": 1}
+
+    def test_bodies_that_break_open_the_circuit(self, s3: Place, key: str) -> None:
+        """A body belongs to its attempt: one that breaks is no success of its header.
+
+        By its default numbers the circuit is open after five of them in a row.
+        """
+        s3.put(key, _CONTENT)
+        policies = {"enabled": ["retry", "breaker"], "retry": RETRY}
+        with s3.kit_with(policies=policies) as kit:
+            fs = kit.resolve("it").fs
+            s3.proxy.inject(ResetMidBody(), times=None)
+            with pytest.raises((aiohttp.ClientError, BotoCoreError)):
+                fs.cat_file(s3.path(key))
+            with pytest.raises(CircuitOpen) as caught:
+                fs.cat_file(s3.path(key))
+            assert caught.value.circuit == "download"
+            assert s3.asked() == {"get_object": 5}
+
     def test_cancelled_is_no_result(self, s3: Place, key: str) -> None:
         """Who waits for a call that is cancelled beneath hears of it."""
         s3.put(key, _CONTENT)
@@ -1017,6 +1058,13 @@ class TestBodies:
         assert "Injected" in str(caught.value.__cause__)
         assert place.asked() == {"put_object": 1}
         assert place.content(key) == b"old"
+
+    def test_a_generator(self, minio: Place, key: str) -> None:
+        """Botocore takes none; nothing is sent."""
+        body = (piece for piece in [_CONTENT])
+        with pytest.raises(BotoCoreError, match="generator"):
+            minio.fs.call_s3("put_object", Bucket=minio.bucket, Key=key, Body=body)
+        assert minio.proxy.log == []
 
     def test_a_pipe(self, minio: Place, key: str) -> None:
         """What comes from a pipe, which botocore cannot sign, is not sent in part."""

@@ -345,7 +345,7 @@ def _try(place: Place, seed: int, steps: int, folder: Path) -> None:
         assert least <= len(place.proxy.log) <= attempts
         assert chaos.failures
         chaos.see()
-        chaos.run(50)
+        chaos.run(30)
         chaos.see()
 
 
@@ -360,8 +360,8 @@ def place(
 
 
 def test_some(place: Place, tmp_path: Path) -> None:
-    """A few hundred steps, the same ones each time."""
-    _try(place, 1, 160, tmp_path)
+    """A hundred steps, the same ones each time."""
+    _try(place, 1, 90, tmp_path)
 
 
 @pytest.mark.soak
