@@ -120,7 +120,8 @@ class Connector:
         again; its errors are boto3's, and those of policies. The same one for all who
         resolve these settings in this process, threads may share it, and it is closed
         with the kit. A forked child gets one of its own, and finds one that it
-        inherited without connections.
+        inherited without connections. Its calls block: on an event loop, run them by
+        `asyncio.to_thread`.
 
         Raises:
             MissingExtra: The client library is not installed.

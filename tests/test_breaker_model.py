@@ -277,6 +277,6 @@ class Model(RuleBasedStateMachine):
         assert held == riding
 
 
-Model.TestCase.settings = settings(max_examples=120, stateful_step_count=50)
+Model.TestCase.settings = settings(max_examples=60, stateful_step_count=50)
 TestModel = Model.TestCase
 TestModel.__doc__ = "Whatever happens, a circuit is what its reference is (B1-B5, B9)."

@@ -598,13 +598,14 @@ class TestTransfers:
         head = client.head_object(Bucket=place.bucket, Key=key)
         told = {name.lower(): value for name, value in head["Metadata"].items()}
         assert (head["ContentType"], told) == ("text/plain", {"a": "b"})
-        for call in (
+        calls: tuple[Callable[[], Any], ...] = (
             lambda: client.upload_file(source, *where, ExtraArgs={"No": 1}),
             lambda: client.download_file(*where, source, ExtraArgs={"No": 1}),
             lambda: client.download_fileobj(*where, Pipe(), ExtraArgs={"No": 1}),
             lambda: client.upload_fileobj(b"bytes", *where),
             lambda: client.download_fileobj(*where, b"bytes"),
-        ):
+        )
+        for call in calls:
             with pytest.raises(ValueError, match=r"Invalid extra_args|must implement"):
                 call()
 

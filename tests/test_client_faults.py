@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from boto3.exceptions import RetriesExceededError, S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
+from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -218,7 +219,7 @@ class TestReads:
                 place.bucket, "read", str(target), Config=whole
             )
         assert place.asked()["get_object"] == ATTEMPTS
-        assert "attempts" in caught.value.__cause__.__notes__[0]  # type: ignore[union-attr]
+        assert "attempts" in caught.value.__cause__.__notes__[0]
         assert target.read_bytes() == _OLD
         assert [*tmp_path.iterdir()] == [target]
 
@@ -449,6 +450,35 @@ class TestOthers:
         with pytest.raises(_ERRORS):
             do(_client(place), place.bucket, key)
         assert place.asked() == {operation: ATTEMPTS}
+
+    def test_expired_credentials(self) -> None:
+        """They are renewed before their time, and the call is tried once more.
+
+        At a stub that knows one token from another.
+        """
+        old, new = {"access_key": "old"}, {"access_key": "new"}
+        tokens = iter([old, new])
+
+        def fetch() -> dict[str, str]:
+            keys = {"secret_key": "s", "token": "t", **next(tokens)}
+            return {**keys, "expiry_time": "2999-01-01T00:00:00Z"}
+
+        def answer(request: Request) -> Answer:
+            if "Credential=new/" in request.headers["authorization"]:
+                return Answer(200, b"", {"ETag": '"a"'})
+            return s3_error(400, "ExpiredToken")
+
+        policies = {"enabled": ["retry"], "retry": RETRY}
+        with (
+            Stub(answer) as stub,
+            kit_at("s3", settings_for("s3", stub), policies=policies) as kit,
+        ):
+            client = kit.resolve("it").client()
+            client._request_signer._credentials = (
+                RefreshableCredentials.create_from_metadata(fetch(), fetch, "test")
+            )
+            client.put_object(Bucket="b", Key="k", Body=b"x")
+            assert len(stub.requests) == 2
 
     @pytest.mark.parametrize("status", [400, 403, 404, 412])
     def test_permanent(self, place: Place, status: int) -> None:
@@ -736,11 +766,12 @@ class TestDefaults:
                     client.get_object(**asked)
             count = len(minio.proxy.log)
             assert count == 5
-            for call in (
+            calls: tuple[Callable[[], Any], ...] = (
                 lambda: client.get_object(**asked),
                 lambda: client.download_fileobj(*asked.values(), io.BytesIO()),
                 lambda: client.head_object(**asked),
-            ):
+            )
+            for call in calls:
                 with pytest.raises(CircuitOpen):
                     call()
             assert minio.asked() == {"get_object": 5}

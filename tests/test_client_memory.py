@@ -88,7 +88,8 @@ def measure(deed):
 settings = {"endpoint_url": url, "key": key, "secret": secret, "read_timeout": 300}
 policies = ["tally", "deadline", "retry", "pace", "breaker", "timeout"]
 it = {"type": "minio", "settings": settings, "policies": policies}
-with ConnectorKit({"connectors": {"it": {**it, "retry": {"base_delay": 0.01}}}}) as kit:
+it |= {"retry": {"base_delay": 0.01}, "timeout": {"seconds": 600}}
+with ConnectorKit({"connectors": {"it": it}}) as kit:
     kit.register(Teaches(), "teaches")
     client = kit.resolve("it").client()
     # What is made once, and imported late.

@@ -251,6 +251,14 @@ def test_the_networks_own() -> None:
     assert classify(parser("a page of HTML")).fault is Fault.TRANSIENT
 
 
+def test_what_the_client_does_not_send() -> None:
+    """A line break in a key is no outage, though botocore words it as one."""
+    error = botocore.exceptions.HTTPClientError(error="line break")
+    error.__context__ = ValueError("line break")
+    assert classify(error).fault is Fault.PERMANENT
+    assert not classify(error).is_sent
+
+
 def test_the_kits_own() -> None:
     """What the kit itself raises keeps its meaning, whatever stands behind it."""
     behind = client_error("InternalError", 500)

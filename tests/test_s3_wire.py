@@ -896,6 +896,18 @@ class TestErrors:
             s3.fs.cat_file(s3.path(key))
         assert s3.asked() == {"get_object": 1}
 
+    def test_what_cannot_be_sent(self, s3: Place) -> None:
+        """A line break in a key's name is the host's mistake: it is tried once."""
+        settings = {**s3.settings, "key": "AKIA\nEXAMPLE"}
+        policies = {"enabled": ["retry", "breaker"], "retry": RETRY}
+        connector = {"type": "s3", "settings": settings}
+        with s3.kit_with(policies=policies, connectors={"it": connector}) as kit:
+            for _ in range(6):
+                with pytest.raises(BotoCoreError, match="character") as caught:
+                    kit.resolve("it").fs.cat_file(s3.path("key"))
+                assert not hasattr(caught.value, "__notes__")
+        assert s3.proxy.log == []
+
     def test_bodies_that_break_open_the_circuit(self, s3: Place, key: str) -> None:
         """A body belongs to its attempt: one that breaks is no success of its header.
 

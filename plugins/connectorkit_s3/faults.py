@@ -135,6 +135,9 @@ def classify(error: BaseException) -> Verdict:
             return _of_response(response, operation)
         if type(link).__name__ in _NO_CREDENTIALS:
             return Verdict(Fault.AUTH, type(link).__name__, is_sent=False)
+        if isinstance(link, ValueError):
+            # The client does not send it, such as for a line break in the key.
+            return Verdict(Fault.PERMANENT, type(link).__name__, is_sent=False)
         if type(link).__name__ == "ResponseParserError":
             # What answered is half an answer, or a gateway's page of HTML.
             return Verdict(Fault.TRANSIENT, "ResponseParserError")

@@ -131,6 +131,7 @@ def uses(connector: Connector) -> None:
     assert_type(connector.type, str)
     connector.fs.cat_file("bucket/key")
     connector.async_fs()
+    connector.client().put_object(Bucket="bucket", Key="key", Body=b"")
     assert_type(connector.stat("bucket/key"), ObjectInfo)
     connector.check()
     connector.check("bucket")
