@@ -104,8 +104,19 @@ def abort(file: Any, error: BaseException | None = None) -> None:
         file.close()
 
 
+def _drops(file: Any) -> bool:
+    """Tell whether a file drops what was written, if it is collected unclosed."""
+    return bool(getattr(file, "drops_unclosed", False))
+
+
 class AbortingText(io.TextIOWrapper):
     """A text file whose `with` passes an exception on to the binary file below it."""
+
+    def __del__(self) -> None:
+        # One whose encoding nobody knows has no file.
+        with contextlib.suppress(ValueError):
+            if self.closed or not (self.writable() and _drops(self.buffer)):
+                super().__del__()
 
     def abort(self, error: BaseException | None = None) -> None:
         """Drop what was written; what was there before stays."""
@@ -141,6 +152,18 @@ class Compressed(io.BufferedIOBase):
         self._gate = _Gate(binary)
         self._layer = codec(self._gate, mode=mode)
         self._is_over = False
+
+    @property
+    def drops_unclosed(self) -> bool:
+        """Whether it is dropped if nobody closes it, as the file below is."""
+        return _drops(self._binary)
+
+    def __del__(self) -> None:
+        if not self._is_over and self.writable() and self.drops_unclosed:
+            # A codec that is collected writes its end.
+            self._is_over = self._gate.is_shut = True
+        else:
+            super().__del__()
 
     def readable(self) -> bool:
         """Tell whether it can be read."""

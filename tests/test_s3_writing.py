@@ -375,13 +375,33 @@ class TestTransactions:
 class TestLeftOpen:
     """What nobody closed is not complete."""
 
-    @pytest.mark.parametrize("content", [b"little", _PART + b"rest"])
-    def test_collected(
-        self, place: Place, key: str, content: bytes, caplog: pytest.LogCaptureFixture
+    @pytest.mark.parametrize("size", _SIZES)
+    @pytest.mark.parametrize(
+        ("mode", "options"),
+        [
+            ("wb", {}),
+            ("ab", {}),
+            ("w", {"encoding": "latin-1"}),
+            ("wb", {"compression": "gzip"}),
+            ("w", {"compression": "bz2", "encoding": "latin-1"}),
+        ],
+    )
+    def test_collected(  # noqa: PLR0913, PLR0917 - fixtures
+        self,
+        place: Place,
+        key: str,
+        mode: str,
+        options: dict[str, Any],
+        size: str,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         """It is dropped, with a line in the log, and whoever collects does not wait."""
         place.put(key, _OLD)
-        file = place.fs.open(place.path(key), "wb", block_size=len(_PART))
+        content: Any = _SIZES[size]
+        if "b" not in mode:
+            content = content.decode("latin-1")
+        options = {"block_size": len(_PART), **options}
+        file = place.fs.open(place.path(key), mode, **options)
         file.write(content)
         with caplog.at_level(logging.WARNING, "connectorkit_s3"):
             del file

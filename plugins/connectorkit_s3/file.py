@@ -32,6 +32,8 @@ class ConnectorS3File(S3File):  # type: ignore[misc]
     to the garbage collector: nobody said that it is complete.
     """
 
+    # What lies over it is not to close it, if nobody does.
+    drops_unclosed = True
     buffer: Any = None
     closed: bool
     loc: int

@@ -162,7 +162,11 @@ class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
         self, method: str, more: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         body = kwargs.get("Body")
-        op = self._operation(method, kwargs, length_of(body))
+        size = sent = length_of(body)
+        if method == "complete_multipart_upload":
+            # S3 puts the parts together before it answers: that takes its time.
+            size = self.uploaded(kwargs["UploadId"]) or 0
+        op = self._operation(method, kwargs, size)
         rewind = Rewind(body)
         may_be_done = False
 
@@ -193,12 +197,11 @@ class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
             rewind.failed = None
             if method in {"complete_multipart_upload", "abort_multipart_upload"}:
                 self._part_sizes.pop(kwargs["UploadId"], None)
-        op.bytes = op.size
+        op.bytes = sent
         if method in {"upload_part", "upload_part_copy"}:
             sizes = self._part_sizes.setdefault(kwargs["UploadId"], {})
             # What is copied tells nobody its size.
-            size = op.size if method == "upload_part" else None
-            sizes[kwargs["PartNumber"]] = size
+            sizes[kwargs["PartNumber"]] = sent if method == "upload_part" else None
         return answer
 
     def _operation(
