@@ -395,9 +395,13 @@ def test_errors_that_cannot_be_classified_are_counted() -> None:
 
 
 def test_a_kit_is_counted() -> None:
-    """A kit's connectors are counted with nothing configured, pool and resolve too."""
+    """A kit's connectors are counted with the default policies, pool and resolve too.
+
+    By its name, however many connectors this process has counted before.
+    """
     before = _whole()
-    with ConnectorKit({"connectors": {"counted": {"type": "memory"}}}) as kit:
+    named = {"type": "memory", "metrics": {"connectors": ["counted"]}}
+    with ConnectorKit({"connectors": {"counted": named}}) as kit:
         fs = kit.resolve("counted").fs
         fs.pipe_file("/m/a", b"12345")
         assert fs.cat_file("/m/a") == b"12345"
