@@ -140,7 +140,11 @@ class Reference:
         ride.outcome = outcome
         if ride.time != self.time:
             return
-        if self.state == "closed" and outcome in {"success", "failure"}:
+        # Failures with a "not found" between them are not in a row.
+        counts = {"success", "failure", "missing"}
+        if self.its.has_window:
+            counts.remove("missing")
+        if self.state == "closed" and outcome in counts:
             self.ended.append(outcome)
             if self.has_failed_too_often():
                 self.open()

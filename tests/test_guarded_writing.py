@@ -635,7 +635,8 @@ class TestProcess:
                 os.waitpid(pid, 0)
                 assert not os.path.exists(os.path.join(sys.argv[1], how))
                 file.close()
-                print(fs.cat_file(how).decode())
+                # What is not printed yet, a child would print, too.
+                print(fs.cat_file(how).decode(), flush=True)
             """,
             tmp_path,
         )
