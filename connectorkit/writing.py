@@ -109,19 +109,13 @@ def _drops(file: Any) -> bool:
     return bool(getattr(file, "drops_unclosed", False))
 
 
-class AbortingText(io.TextIOWrapper):
-    """A text file whose `with` passes an exception on to the binary file below it."""
+class _AbortsOnExit:
+    """Leaves its `with` aborted by an exception, if it is written; else closed."""
 
-    def __del__(self) -> None:
-        # One whose encoding nobody knows has no file.
-        with contextlib.suppress(ValueError):
-            if self.closed or not (self.writable() and _drops(self.buffer)):
-                super().__del__()
-
-    def abort(self, error: BaseException | None = None) -> None:
-        """Drop what was written; what was there before stays."""
-        # Not the text's own close, which would write what it still holds.
-        abort(self.buffer, error)
+    closed: Any
+    writable: Any
+    abort: Any
+    close: Any
 
     def __exit__(
         self,
@@ -135,7 +129,22 @@ class AbortingText(io.TextIOWrapper):
             self.close()
 
 
-class Compressed(io.BufferedIOBase):
+class AbortingText(_AbortsOnExit, io.TextIOWrapper):
+    """A text file whose `with` passes an exception on to the binary file below it."""
+
+    def __del__(self) -> None:
+        # One whose encoding nobody knows has no file.
+        with contextlib.suppress(ValueError):
+            if self.closed or not (self.writable() and _drops(self.buffer)):
+                super().__del__()
+
+    def abort(self, error: BaseException | None = None) -> None:
+        """Drop what was written; what was there before stays."""
+        # Not the text's own close, which would write what it still holds.
+        abort(self.buffer, error)
+
+
+class Compressed(_AbortsOnExit, io.BufferedIOBase):
     """A codec's file over a binary one: they are closed together, or dropped.
 
     Args:
@@ -246,17 +255,6 @@ class Compressed(io.BufferedIOBase):
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._layer, name)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is not None and not self.closed and self.writable():
-            self.abort(error)
-        else:
-            self.close()
 
 
 class _Gate:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from faults.s3_places import Place
+
 # A busy machine is slow: no property is about time, and none holds up the others.
 hypothesis.settings.register_profile("unhurried", deadline=None, max_examples=30)
 hypothesis.settings.load_profile("unhurried")
@@ -84,3 +86,40 @@ def moto_bucket(moto_s3: MotoS3) -> str:
 def gcs_bucket(gcs_emulator: GcsEmulator) -> str:
     """Make a bucket of this test's own on `gcs_emulator`."""
     return gcs_emulator.bucket()
+
+
+@pytest.fixture(scope="module")
+def places(moto_s3: MotoS3, rclone_s3: RcloneS3) -> Iterator[dict[str, Place]]:
+    """Open an S3 server and a MinIO behind proxies, by connector type."""
+    # Not before the machine's variables are hidden.
+    from faults.s3_places import Place
+
+    with Place("s3", moto_s3) as s3, Place("minio", rclone_s3) as minio:
+        yield {"s3": s3, "minio": minio}
+
+
+@pytest.fixture
+def s3(places: dict[str, Place]) -> Place:
+    """Type s3 at moto, which keeps to conditions."""
+    places["s3"].quiet()
+    return places["s3"]
+
+
+@pytest.fixture
+def minio(places: dict[str, Place]) -> Place:
+    """Type minio at rclone, which takes no notice of conditions."""
+    places["minio"].quiet()
+    return places["minio"]
+
+
+@pytest.fixture(params=["s3", "minio"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """One after the other."""
+    place: Place = request.getfixturevalue(request.param)
+    return place
+
+
+@pytest.fixture
+def key(request: pytest.FixtureRequest) -> str:
+    """Name a key of this test's own."""
+    return f"key-{abs(hash(request.node.nodeid))}"

@@ -37,7 +37,6 @@ from connectorkit import (
 from connectorkit.testing import Status, memory_kit
 from contracts.places import kit_at, settings_for, sockets_to
 from contracts.stub import Answer, Request, Stub, s3_error, s3_object
-from faults.s3_places import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 
     from connectorkit import Connector, Operation
     from connectorkit.policy import Flow
-    from servers import MotoS3, RcloneS3
+    from faults.s3_places import Place
 
 _CONTENT = bytes(range(256)) * 120
 _PART = 5 << 20
@@ -81,39 +80,6 @@ class _Teaches:
     @hookimpl
     def connectorkit_policies(self) -> list[type[Policy]]:
         return [Tally]
-
-
-@pytest.fixture(scope="module")
-def _places(moto_s3: MotoS3, rclone_s3: RcloneS3) -> Iterator[dict[str, Place]]:
-    with Place("s3", moto_s3) as s3, Place("minio", rclone_s3) as minio:
-        yield {"s3": s3, "minio": minio}
-
-
-@pytest.fixture
-def s3(_places: dict[str, Place]) -> Place:
-    """Type s3 at moto, which keeps to conditions."""
-    _places["s3"].quiet()
-    return _places["s3"]
-
-
-@pytest.fixture
-def minio(_places: dict[str, Place]) -> Place:
-    """Type minio at rclone, which is fast."""
-    _places["minio"].quiet()
-    return _places["minio"]
-
-
-@pytest.fixture(params=["s3", "minio"])
-def place(request: pytest.FixtureRequest) -> Place:
-    """One after the other."""
-    place: Place = request.getfixturevalue(request.param)
-    return place
-
-
-@pytest.fixture
-def key(request: pytest.FixtureRequest) -> str:
-    """Name a key of this test's own."""
-    return f"key-{abs(hash(request.node.nodeid))}"
 
 
 def _client(place: Place) -> Any:

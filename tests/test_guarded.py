@@ -486,7 +486,7 @@ def _place(inner: str, tmp_path: Path) -> tuple[Any, str]:
     if inner == "local":
         return Guard(LocalFileSystem()).fs, str(tmp_path)
     if inner == "memory":
-        fs = _memory({"/root/keep": b""})
-        fs.mkdir("/root/new")
-        return Guard(DirFileSystem(path="/root", fs=fs)).fs, "new"
+        fs = _memory({"/top/keep": b""})
+        fs.mkdir("/top/new")
+        return Guard(DirFileSystem(path="/top", fs=fs)).fs, "new"
     return Guard(fs).fs, "root"

@@ -79,7 +79,7 @@ class Place:
                 self.prefix = "."
         elif kind == "memory":
             inner = MemoryFileSystem(global_store=False, skip_instance_cache=True)
-            inner.mkdir("/root")
+            inner.mkdir("/top")
         else:
             inner = {"shelf": Shelf, "direct": Direct, "piping": Piping}[kind]()
         self.kind = kind

@@ -25,47 +25,12 @@ from connectorkit.testing import (
 from faults.s3_places import ATTEMPTS, RETRY, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from servers import MotoS3, RcloneS3
 
 _OLD = b"what was there before"
 _PART = bytes(5 << 20)
-
-
-@pytest.fixture(scope="module")
-def places(moto_s3: MotoS3, rclone_s3: RcloneS3) -> Iterator[dict[str, Place]]:
-    """Open both, by connector type."""
-    with Place("s3", moto_s3) as s3, Place("minio", rclone_s3) as minio:
-        yield {"s3": s3, "minio": minio}
-
-
-@pytest.fixture
-def s3(places: dict[str, Place]) -> Place:
-    """Type s3 at moto, which keeps to conditions."""
-    places["s3"].quiet()
-    return places["s3"]
-
-
-@pytest.fixture
-def minio(places: dict[str, Place]) -> Place:
-    """Type minio at rclone, which takes no notice of conditions."""
-    places["minio"].quiet()
-    return places["minio"]
-
-
-@pytest.fixture(params=["s3", "minio"])
-def place(request: pytest.FixtureRequest) -> Place:
-    """One after the other."""
-    place: Place = request.getfixturevalue(request.param)
-    return place
-
-
-@pytest.fixture
-def key(request: pytest.FixtureRequest) -> str:
-    """Name a key of this test's own."""
-    return f"key-{abs(hash(request.node.nodeid))}"
 
 
 class Mistake(Exception):
