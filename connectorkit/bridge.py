@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from connectorkit.errors import CallCancelled
@@ -15,7 +16,7 @@ from connectorkit.errors import CallCancelled
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["through"]
+__all__ = ["start", "through"]
 
 T = TypeVar("T")
 
@@ -55,6 +56,30 @@ def through(
     finally:
         # An error's traceback holds this frame, and the frame would hold the error.
         del future, failure
+
+
+def start(
+    loop: asyncio.AbstractEventLoop | None,
+    function: Callable[..., Coroutine[Any, Any, object]],
+    *args: Any,
+) -> None:
+    """Have a coroutine function run on a loop of another thread, and wait for nothing.
+
+    If the loop is gone, nothing runs.
+    """
+    if loop is not None:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_start, function, *args)
+
+
+_started: set[asyncio.Task[Any]] = set()
+
+
+def _start(function: Callable[..., Coroutine[Any, Any, object]], *args: Any) -> None:
+    # A loop holds its tasks weakly.
+    task = asyncio.get_running_loop().create_task(function(*args))
+    _started.add(task)
+    task.add_done_callback(_started.discard)
 
 
 async def _told(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import io
+import logging
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Abortable",
     "AbortingText",
+    "AbortsOnExit",
     "Compressed",
     "LayeredOpen",
+    "WholeFile",
     "abort",
     "drop_at_exit",
 ]
 
+_log = logging.getLogger(__name__)
 _TEXT_OPTIONS = ("encoding", "errors", "newline")
 
 
@@ -109,13 +113,13 @@ def _drops(file: Any) -> bool:
     return bool(getattr(file, "drops_unclosed", False))
 
 
-class _AbortsOnExit:
-    """Leaves its `with` aborted by an exception, if it is written; else closed."""
+class AbortsOnExit:
+    """For a file whose `with` aborts what was written, when an exception leaves it."""
 
     closed: Any
-    writable: Any
-    abort: Any
-    close: Any
+    writable: Callable[[], bool]
+    abort: Callable[[BaseException | None], None]
+    close: Callable[[], None]
 
     def __exit__(
         self,
@@ -129,7 +133,38 @@ class _AbortsOnExit:
             self.close()
 
 
-class AbortingText(_AbortsOnExit, io.TextIOWrapper):
+class WholeFile(AbortsOnExit):
+    """For a binary file whose content appears whole or not at all.
+
+    It stands before the other bases, calls `begun()` once it can be written, and has
+    `leave()`. One that is left to the garbage collector is dropped, with a line in the
+    log: nobody said that it is complete. So is one that is open when the process ends.
+    """
+
+    # What lies over it is not to close it, if nobody does.
+    drops_unclosed = True
+    leave: Callable[[], None]
+    mode: str = "rb"
+    path: str
+    _is_begun = False
+
+    def begun(self) -> None:
+        """Have it dropped from now on, unless somebody closes it."""
+        self._is_begun = True
+        drop_at_exit(self)
+
+    def __del__(self) -> None:
+        if self.closed or "r" in self.mode:
+            super().__del__()  # type: ignore[misc]
+            return
+        if self._is_begun:
+            _log.warning("%r was never closed and is dropped.", self.path)
+        # In the thread of whoever happens to collect: nothing here may wait.
+        with contextlib.suppress(Exception):
+            self.leave()
+
+
+class AbortingText(AbortsOnExit, io.TextIOWrapper):
     """A text file whose `with` passes an exception on to the binary file below it."""
 
     def __del__(self) -> None:
@@ -144,7 +179,7 @@ class AbortingText(_AbortsOnExit, io.TextIOWrapper):
         abort(self.buffer, error)
 
 
-class Compressed(_AbortsOnExit, io.BufferedIOBase):
+class Compressed(AbortsOnExit, io.BufferedIOBase):
     """A codec's file over a binary one: they are closed together, or dropped.
 
     Args:

@@ -731,7 +731,7 @@ class TestUploading:
         assert wire.google.objects["key"].content == b"old"
 
     def test_unclosed_file_that_nobody_holds(self, wire: Wire) -> None:
-        """A file that was forgotten half-way by an error of its own commits nothing."""
+        """A file whose upload could not begin commits nothing when it is collected."""
         wire.begin("busy", "busy", "busy", "busy", of="resumable.start")
         file = wire.fs.open("bucket/key", "wb", block_size=_UNIT)
         with pytest.raises(HttpError):
@@ -739,6 +739,31 @@ class TestUploading:
         del file
         gc.collect()
         assert not wire.google.objects
+
+    @pytest.mark.parametrize("size", [4, 3 * _UNIT])
+    def test_collected(
+        self, wire: Wire, size: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A file that nobody closed is dropped, and the log says so."""
+        wire.google.put("key", b"old")
+        file = wire.fs.open("bucket/key", "wb", block_size=_UNIT)
+        file.write(bytes(size))
+        del file
+        gc.collect()
+        assert "bucket/key" in caplog.text
+        assert "never closed" in caplog.text
+        # The upload is cancelled on the loop before this is.
+        wire.fs.info("bucket/key")
+        assert wire.google.objects["key"].content == b"old"
+        assert not wire.google.uploads
+
+    def test_transaction_of_unclosed_files(self, wire: Wire) -> None:
+        """A transaction commits its files once, those that nobody closed among them."""
+        with wire.fs.transaction:
+            wire.fs.open("bucket/key", "wb").write(b"new")
+        gc.collect()
+        assert wire.google.objects["key"].content == b"new"
+        assert wire.requests()["objects.insert"] == 1
 
 
 class TestConditionalCreate:

@@ -368,7 +368,7 @@ class TestLeftOpen:
         options = {"block_size": len(_PART), **options}
         file = place.fs.open(place.path(key), mode, **options)
         file.write(content)
-        with caplog.at_level(logging.WARNING, "connectorkit_s3"):
+        with caplog.at_level(logging.WARNING, "connectorkit.writing"):
             del file
             gc.collect()
         assert place.path(key) in caplog.text

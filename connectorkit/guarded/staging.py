@@ -8,17 +8,16 @@ import io
 import os
 import tempfile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from connectorkit.guarded.beside import Beside
 from connectorkit.guarded.inner import GONE, beneath, local_path
 from connectorkit.guarded.publishing import SMALL, appended, published
 from connectorkit.operation import Kind
-from connectorkit.writing import drop_at_exit
+from connectorkit.writing import WholeFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
     from connectorkit.guarded.transfers import Transfers
     from connectorkit.operation import Operation
@@ -179,11 +178,11 @@ def _locally(fs: Transfers, path: str, target: str, mode: str) -> Stage:
     return BesideStage(fs, path, target, mode)
 
 
-class StagedFile(io.BufferedIOBase):
+class StagedFile(WholeFile, io.BufferedIOBase):
     """A file that is being written, and takes its place when it is closed.
 
     Until then what was there before is there. An exception that leaves its `with`, or
-    `abort()`, drops it; so does the end of the process. Within a transaction of the
+    `abort()`, drops it; so does whoever leaves it open. Within a transaction of the
     filesystem it takes its place with the others.
 
     Attributes:
@@ -211,7 +210,7 @@ class StagedFile(io.BufferedIOBase):
         self._file = stage.file
         self._start = stage.start
         self._pid = os.getpid()
-        drop_at_exit(self)
+        self.begun()
 
     def readable(self) -> bool:
         """Tell whether what was written can be read."""
@@ -326,7 +325,7 @@ class StagedFile(io.BufferedIOBase):
         """Drop it; what was there before stays."""
         self.abort()
 
-    forsake = discard
+    forsake = leave = discard
 
     def _taken(self) -> Stage | None:
         stage, self._stage = self._stage, None
@@ -335,20 +334,6 @@ class StagedFile(io.BufferedIOBase):
             _forget(stage.file)
             return None
         return stage
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self.abort(error)
-        else:
-            self.close()
 
     def __reduce__(self) -> Any:
         raise TypeError("A file that is being written is not pickled.")

@@ -5,17 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from connectorkit import ObjectChanged, WrongAnswer
-from connectorkit.bridge import through
+from connectorkit.bridge import start, through
 from connectorkit.call import joined
-from connectorkit.writing import drop_at_exit
+from connectorkit.writing import WholeFile
 from connectorkit_gcs.json_client import GCSFile
 from connectorkit_gcs.uploading import UNIT, About, Upload, digested, insert
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["ConnectorGCSFile"]
 
@@ -23,7 +20,7 @@ __all__ = ["ConnectorGCSFile"]
 _MOST = 1 << 28
 
 
-class ConnectorGCSFile(GCSFile):  # type: ignore[misc]
+class ConnectorGCSFile(WholeFile, GCSFile):  # type: ignore[misc]
     """An open object: ranges of one version, and no half of a write.
 
     Each read, flush and close is a call. A flush that fails, or an exception that
@@ -45,7 +42,7 @@ class ConnectorGCSFile(GCSFile):  # type: ignore[misc]
             super().__init__(fs, path, mode, **options)
         prefetcher = getattr(getattr(self, "cache", None), "_prefetcher", None)
         if self.mode != "rb":
-            drop_at_exit(self)
+            self.begun()
         if prefetcher is not None:
             # fsspec's bridge loses causes of errors, and returns None for what was
             # cancelled.
@@ -216,7 +213,6 @@ class ConnectorGCSFile(GCSFile):  # type: ignore[misc]
         Raises:
             Exception: The upload could not be cancelled.
         """
-        self.closed = True
         self._cancel(None)
 
     def abort(self, error: BaseException | None = None) -> None:
@@ -227,25 +223,24 @@ class ConnectorGCSFile(GCSFile):  # type: ignore[misc]
         """
         if self.mode == "rb" or self.closed:
             return
-        # Nothing that is called from here on may commit.
-        self.closed = True
         self._cancel(error if error is not None else Exception())
 
     def _cancel(self, error: BaseException | None) -> None:
-        upload, self._upload = self._upload, None
-        self.buffer = io.BytesIO()
-        if upload is not None:
+        if (upload := self._dropped()) is not None:
             self._through(upload.abandon, error)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self.abort(error)
-        self.close()
+    def _dropped(self) -> Upload | None:
+        """Forget what was written, and return the upload that is to be cancelled."""
+        # Nothing that is called from here on may commit.
+        self.closed = True
+        self.buffer = io.BytesIO()
+        upload, self._upload = self._upload, None
+        return upload
+
+    def leave(self) -> None:
+        """Drop it without waiting; the upload is cancelled when the loop gets to it."""
+        if (upload := self._dropped()) is not None:
+            start(self.fs.loop, upload.abandon, Exception())
 
     def close(self) -> None:
         """Make what was written the object's content.

@@ -21,7 +21,7 @@ from connectorkit_s3.client_sending import Outgoing, PartSizes
 from connectorkit_s3.client_transfers import NAMES, Transfers, note_if_left
 from connectorkit_s3.credentials import expire
 from connectorkit_s3.operations import expect_copied, facts_of, kind_of
-from connectorkit_s3.sdk import loader, stay
+from connectorkit_s3.sdk import equip, stay, user_agent
 from connectorkit_s3.settling import Look, settle
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _make_client(arguments: Mapping[str, Any]) -> Any:
     inner = Session()
     session = boto3.session.Session(botocore_session=inner)
     # After boto3, which adds places of its own to the one that it finds.
-    inner.register_component("data_loader", loader())
+    equip(inner)
     session.events.register_last("creating-client-class.s3", _add_policies)
     config = dict(arguments["config_kwargs"])
     secrets = {
@@ -103,7 +103,7 @@ def _make_client(arguments: Mapping[str, Any]) -> Any:
     client = session.client(
         "s3",
         endpoint_url=arguments["endpoint_url"],
-        config=Config(**config),
+        config=Config(**{"user_agent": user_agent(), **config}),
         **secrets,
         **arguments["client_kwargs"],
     )

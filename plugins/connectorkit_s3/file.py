@@ -2,49 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
 from s3fs.core import S3AsyncStreamedFile, S3File, version_id_kw
 
 from connectorkit import ObjectChanged
-from connectorkit.bridge import through
+from connectorkit.bridge import start, through
 from connectorkit.call import joined
-from connectorkit.writing import drop_at_exit
+from connectorkit.writing import WholeFile
 from connectorkit_s3.uploading import abandon
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 __all__ = ["ConnectorS3AsyncFile", "ConnectorS3File"]
 
 _log = logging.getLogger(__name__)
 
 
-class ConnectorS3File(S3File):  # type: ignore[misc]
+class ConnectorS3File(WholeFile, S3File):  # type: ignore[misc]
     """An open object: ranges of one version, and no half of a write.
 
     Each read, flush and close is a call. A flush that fails, or an exception that
-    leaves the `with`, aborts: what was there before stays. So does a file that is left
-    to the garbage collector: nobody said that it is complete.
+    leaves the `with`, aborts: what was there before stays.
     """
 
-    # What lies over it is not to close it, if nobody does.
-    drops_unclosed = True
     buffer: Any = None
     closed: bool
     loc: int
     mpu: Any = None
     # The version that all ranges are of, once it is known.
     _version_tag: str = ""
-    _is_ready = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._is_ready = True
         self._version_tag = self.read_kw.pop("IfMatch", "")
         if self.fs.local_expiry_check and "r" in self.mode:
             self._version_tag = self.details.get("ETag", "")
@@ -52,7 +44,7 @@ class ConnectorS3File(S3File):  # type: ignore[misc]
             # s3fs goes by the size that it asked for first; then it read the object.
             self.loc = (self.offset or 0) + self.buffer.tell()
         if "r" not in self.mode:
-            drop_at_exit(self)
+            self.begun()
 
     # Reading
 
@@ -189,37 +181,10 @@ class ConnectorS3File(S3File):  # type: ignore[misc]
         names = {"Bucket": self.bucket, "Key": self.key}
         return {**names, "UploadId": upload["UploadId"]}
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self.abort(error)
-        self.close()
-
-    def __del__(self) -> None:
-        if self.closed or "r" in self.mode:
-            super().__del__()
-            return
-        names = self._dropped()
-        if self._is_ready:
-            _log.warning("%s was never closed: what was written is dropped.", self)
-        if names is not None:
-            # In the thread of whoever happens to collect: nothing here may wait.
-            with contextlib.suppress(RuntimeError):
-                self.fs.loop.call_soon_threadsafe(_begin, abandon, self.fs, names)
-
-
-_abandoning: set[asyncio.Task[Any]] = set()
-
-
-def _begin(function: Callable[..., Any], *args: Any) -> None:
-    # A loop holds its tasks weakly.
-    task = asyncio.get_running_loop().create_task(function(*args))
-    _abandoning.add(task)
-    task.add_done_callback(_abandoning.discard)
+    def leave(self) -> None:
+        """Drop it without waiting; the upload is aborted when the loop gets to it."""
+        if (names := self._dropped()) is not None:
+            start(self.fs.loop, abandon, self.fs, names)
 
 
 def _reopened(

@@ -26,7 +26,7 @@ from connectorkit_s3.operations import (
 )
 from connectorkit_s3.reading import Reading, S3Body
 from connectorkit_s3.remedies import status_of
-from connectorkit_s3.sdk import RETRIES, loader, stay
+from connectorkit_s3.sdk import RETRIES, equip, stay, user_agent
 from connectorkit_s3.settling import settled
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
         config = super()._prepare_config_kwargs()
         return {
             "http_session_cls": SingleSendSession,
+            "user_agent": user_agent(),
             **config,
             "retries": RETRIES,
         }
@@ -92,7 +93,7 @@ class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
             return self._s3
         if self.session is None:
             self.session = AioSession(**self.kwargs)
-            self.session.register_component("data_loader", loader())
+            equip(self.session)
         client = await super().set_session(*args, **kwargs)
         self._s3creator.connectorkit_pid = _pid()
         client.meta.events.register_first(
