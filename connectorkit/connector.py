@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from connectorkit.cleanup import CleanupReport
     from connectorkit.connector_type import ConnectorType
     from connectorkit.kit import ConnectorKit
+    from connectorkit.operation import Operation
     from connectorkit.pipeline import Pipeline
     from connectorkit.policy import Policy
     from connectorkit.pool import Opened, Pool
@@ -164,8 +165,8 @@ class Connector:
         Args:
             name: What it does, for metrics and errors.
             kind: "read", "write", "list" or "delete": the circuit that it belongs to.
-            fn: Makes one attempt, and raises if it fails. A coroutine function gives a
-                coroutine to await.
+            fn: Makes one attempt, and raises if it fails. For a coroutine function, or
+                an object that is called as one, this returns a coroutine to await.
             bucket: For metrics.
             path: For errors.
             is_repeatable: Whether to do it twice is as good as once; else it is tried
@@ -174,19 +175,37 @@ class Connector:
         Raises:
             CircuitOpen: The circuit is open.
             DeadlineExceeded: There is no time left.
+            TypeError: `fn` gave a coroutine, and is no coroutine function: no policy
+                would stand around what it does.
             Exception: What `fn` raised last.
         """
         pipeline = self.pipeline
-        op = pipeline.operation(
-            name,
-            _KINDS.get(kind) or Kind(kind),
-            bucket=bucket,
-            path=path,
-            is_repeatable=is_repeatable,
-        )
-        if not _is_plain_function(fn) and inspect.iscoroutinefunction(fn):
-            return pipeline.arun(op, lambda _op: fn())  # type: ignore[return-value]
-        return pipeline.run(op, lambda _op: fn())
+        kind = _KINDS.get(kind) or Kind(kind)
+        facts: dict[str, Any] = {
+            "bucket": bucket,
+            "path": path,
+            "is_repeatable": is_repeatable,
+        }
+        if not _is_plain_function(fn) and _is_coroutine_function(fn):
+
+            async def later() -> T:
+                # Its time runs from when it is awaited.
+                op = pipeline.operation(name, kind, **facts)
+                return await pipeline.arun(op, lambda _op: fn())  # type: ignore[arg-type, return-value]
+
+            return later()  # type: ignore[return-value]
+
+        def attempt(op: Operation) -> T:
+            result = fn()
+            if inspect.iscoroutine(result):
+                result.close()
+                raise TypeError(
+                    f"{op}: its function gave a coroutine; pass a coroutine function, "
+                    "such as an `async def`, and await the call."
+                )
+            return result
+
+        return pipeline.run(pipeline.operation(name, kind, **facts), attempt)
 
     def check(self, path: str = "") -> None:
         """Find out whether the connector works, by one cheap request or two.
@@ -292,6 +311,11 @@ def _is_plain_function(fn: Callable[..., Any]) -> bool:
     """Tell in no time of most functions that they are no coroutine functions."""
     code = getattr(fn, "__code__", None)
     return code is not None and not (code.co_flags & inspect.CO_COROUTINE or vars(fn))
+
+
+def _is_coroutine_function(fn: Callable[..., Any]) -> bool:
+    call = getattr(type(fn), "__call__", None)  # noqa: B004 - whether it is async
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(call)
 
 
 def _resolve_again(connector_id: str, source: str) -> Connector:

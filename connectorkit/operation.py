@@ -50,6 +50,7 @@ class Operation:
         idle: Seconds for which it waited for whoever reads its body; no limit
             counts them.
         expires: When its time is up, by `now()`.
+        until: When the attempt under way has to be over, by `now()`.
         kept: What policies keep with it, by policy.
         known: The error of an attempt that was made before any flow was started.
     """
@@ -59,6 +60,7 @@ class Operation:
     bytes = 0
     idle = 0.0
     expires = math.inf
+    until = math.inf
     _most = math.inf
     _slowest = math.inf
     _late: type[ConnectorKitError] = AttemptTimedOut
@@ -121,6 +123,8 @@ class Operation:
         # Of the origin alone.
         limited.known = limited._verdict = None
         limited.tighten(self.now() + seconds, late, slowest)
+        # The innermost comes last.
+        limited._origin.until = limited.expires
         return limited
 
     def tighten(
@@ -133,6 +137,7 @@ class Operation:
 
         Args:
             expires: When its time is up, by `now()`.
+        until: When the attempt under way has to be over, by `now()`.
             late: As for `within`.
             slowest: As for `within`.
         """
@@ -153,7 +158,7 @@ class Operation:
         more = (size - self.size) / self._slowest
         self.size = size
         if more > 0:
-            self.expires = min(self.expires + more, self._most)
+            self.origin.until = self.expires = min(self.expires + more, self._most)
 
     def classify(self, error: BaseException) -> Verdict:
         """Say what an error of it means; asked for by several policies in turn."""

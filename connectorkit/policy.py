@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["Policy", "PolicySettings", "check_order", "is_filesystem", "wrap"]
 
 
+# Where `retry` stands.
+_RETRYING = 40
+
+
 class PolicySettings(BaseModel):
     """The base of a policy's settings: an unknown key is an error."""
 
@@ -49,7 +53,8 @@ class Policy:
         name: The name in `policies = [...]`.
         Settings: The model of the policy's table in the configuration.
         rank: Where it stands: policies with a rank come in its order, the least
-            outermost. None may stand anywhere.
+            outermost. None may stand anywhere, unless it retries: then where `retry`
+            stands.
         is_retrying: Whether it runs an operation more than once; there is one such.
     """
 
@@ -137,11 +142,11 @@ def check_order(policies: Sequence[Policy], of: str) -> None:
             order.
     """
     names = [policy.name for policy in policies]
-    ranked = [policy for policy in policies if policy.rank is not None]
-    right = [p.name for p in sorted(ranked, key=lambda p: p.rank or 0)]
+    ranked = [(_rank(each), each.name) for each in policies if _rank(each) is not None]
+    right = [name for _, name in sorted(ranked, key=lambda each: each[0] or 0)]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"Of {of} the policy {min(twice)!r} stands twice.")
-    if [policy.name for policy in ranked] != right:
+    if [name for _, name in ranked] != right:
         raise ConfigError(
             f"The policies of {of} stand in a wrong order: {', '.join(names)}. "
             f"Outermost first it has to be {', '.join(right)}."
@@ -152,6 +157,11 @@ def check_order(policies: Sequence[Policy], of: str) -> None:
             f"Of {of} the policies {' and '.join(map(repr, owners))} try operations "
             "again, each what the other has tried: name one of them."
         )
+
+
+def _rank(policy: Policy) -> int | None:
+    # Within the breaker it would run an operation again whose circuit has opened.
+    return _RETRYING if policy.rank is None and policy.is_retrying else policy.rank
 
 
 def is_filesystem(it: object) -> bool:

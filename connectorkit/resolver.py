@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -34,11 +36,18 @@ from connectorkit.plugin import one_line
 from connectorkit.policy import check_order
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import TypeAlias
+
+    from pydantic import BaseModel
+
     from connectorkit.connector_type import SystemAdapter
     from connectorkit.plugin import Plugin
     from connectorkit.policy import Policy
     from connectorkit.registry import Registry
     from connectorkit.settings import Settings
+
+    _Tables: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 __all__ = ["DEFAULT_POLICIES", "Claim", "Plan", "Resolver"]
 
@@ -47,6 +56,8 @@ _log = logging.getLogger(__name__)
 DEFAULT_POLICIES = ("metrics", "deadline", "retry", "pace", "breaker", "timeout")
 
 _MOST_PROBLEMS = 20
+_EVERY = "every connector"
+_NONE: _Tables = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +105,7 @@ class Resolver:
         self._config = source.config
         self._registry = registry
         self._default_policies: tuple[Policy, ...] | None = None
+        self._are_tables_checked = False
 
     def plan(
         self,
@@ -234,21 +246,19 @@ class Resolver:
             ConfigError: The settings of one do not fit, or they stand in a wrong order.
             MissingExtra: A client library of one that is named is not installed.
         """
+        if not self._are_tables_checked:
+            self._check_tables(_EVERY, self._config.policies.tables)
+            self._are_tables_checked = True
+        of = f"connector {connector_id!r}"
+        self._check_tables(of, config.tables)
         names = config.policies
         if names is None:
             names = self._config.policies.enabled
-        for name in sorted({*config.tables} - {*(names or DEFAULT_POLICIES)}):
-            self._policy(name, connector_id)
+        if names is None and not config.tables:
+            return self.default_policies()
         if names is None:
-            if not config.tables:
-                return self.default_policies()
-            return self._defaults(connector_id, config.tables)
-        policies = tuple(
-            self._policy(name, connector_id, config.tables.get(name, {}))
-            for name in names
-        )
-        check_order(policies, f"connector {connector_id!r}")
-        return policies
+            return self._defaults(of, config.tables)
+        return self._named(names, of, config.tables)
 
     def default_policies(self) -> tuple[Policy, ...]:
         """Make the policies of connectors that name none, outermost first.
@@ -257,24 +267,31 @@ class Resolver:
             ConnectorKitError: As `policies` says.
         """
         if self._default_policies is None:
-            if self._config.policies.enabled is None:
-                self._default_policies = self._defaults("every connector", {})
-            else:
-                everyone = ConnectorConfig(
-                    type="any", policies=self._config.policies.enabled
-                )
-                made = self.policies("every connector", everyone)
-                self._default_policies = made
+            names = self._config.policies.enabled
+            made = self._defaults(_EVERY) if names is None else self._named(names)
+            self._default_policies = made
         return self._default_policies
 
-    def _defaults(
-        self, connector_id: str, tables: Mapping[str, Mapping[str, Any]]
+    def _check_tables(self, of: str, tables: _Tables) -> None:
+        """See that tables configure policies that there are, enabled or not."""
+        for name in sorted(tables):
+            # Who turned a plugin off may leave its table.
+            with contextlib.suppress(PluginBlocked):
+                self._configured(name, of, tables[name])
+
+    def _named(
+        self, names: Iterable[str], of: str = _EVERY, tables: _Tables = _NONE
     ) -> tuple[Policy, ...]:
+        policies = tuple(self._policy(name, of, tables.get(name)) for name in names)
+        check_order(policies, of)
+        return policies
+
+    def _defaults(self, of: str, tables: _Tables = _NONE) -> tuple[Policy, ...]:
         """Make the policies that nobody asked for by name: what is not there is not."""
         policies = []
         for name in DEFAULT_POLICIES:
             try:
-                policies.append(self._policy(name, connector_id, tables.get(name, {})))
+                policies.append(self._policy(name, of, tables.get(name)))
             except PluginBlocked:
                 continue
             except (MissingExtra, PluginFailed) as error:
@@ -282,23 +299,39 @@ class Resolver:
         return tuple(policies)
 
     def _policy(
-        self, name: str, connector_id: str, table: Mapping[str, Any] | None = None
+        self, name: str, of: str, table: Mapping[str, Any] | None = None
     ) -> Policy:
+        policy, settings = self._configured(name, of, table)
+        try:
+            made = policy(settings)
+        except ConnectorKitError:
+            raise
+        except Exception as error:
+            raise PluginFailed(
+                f"Policy {name!r} of {of} cannot be made: {one_line(error)}."
+            ) from error
+        made.settings = settings
+        return made
+
+    def _configured(
+        self, name: str, of: str, table: Mapping[str, Any] | None
+    ) -> tuple[type[Policy], BaseModel]:
+        """Return a policy's class, and its settings from the defaults and a table."""
         found = self._registry.policy(name)
         if found is None:
             near = did_you_mean(name, self._registry.names("policy")).rstrip("?")
             raise UnknownPolicy(
-                f"Connector {connector_id!r} names the policy {name!r}, which no "
-                f"plugin provides{near}."
+                f"{of[0].upper()}{of[1:]} names the policy {name!r}, which no plugin "
+                f"provides{near}."
             )
         policy, _ = found
         merged = {**self._config.policies.tables.get(name, {}), **(table or {})}
         try:
-            settings = policy.Settings.model_validate(merged)
+            return policy, policy.Settings.model_validate(merged)
         except ValidationError as error:
             told = problems_of(error, policy.Settings.model_fields)
             raise ConfigError(
-                f"Policy {name!r} of connector {connector_id!r} is wrong: "
+                f"Policy {name!r} of {of} is wrong: "
                 f"{'; '.join(f'{k}: {v}' for k, v in told.items())}."
             ) from None
         except Exception as error:  # noqa: BLE001 - its text may hold a value
@@ -306,17 +339,6 @@ class Resolver:
                 f"The settings of policy {name!r} cannot be read: its model fails with "
                 f"{type(error).__name__}."
             ) from None
-        try:
-            made = policy(settings)
-        except ConnectorKitError:
-            raise
-        except Exception as error:
-            raise PluginFailed(
-                f"Policy {name!r} of connector {connector_id!r} cannot be made: "
-                f"{one_line(error)}."
-            ) from error
-        made.settings = settings
-        return made
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections import deque
@@ -21,6 +22,9 @@ __all__ = ["Retry", "RetrySettings"]
 
 _SLICES = 10
 _NOTE = "connectorkit: "
+# What happened before what, in all threads.
+_TIMES = itertools.count()
+_GIVEN_UP = "__connectorkit_given_up__"
 
 
 class RetrySettings(PolicySettings):
@@ -75,14 +79,16 @@ class Retry(Policy):
     def around(self, op: Operation) -> Flow:
         """Run the operation until it succeeds or must not be tried again."""
         budget = op.scope.remembered(self, self._budget)
-        if self not in op.kept:
+        begun = op.kept.get(self)
+        if begun is None:
             budget.deposit(op.scope.clock())
+            begun = next(_TIMES)
         attempt = 1
         while True:
             try:
                 return (yield op)
             except Exception as error:
-                if _was_tried(error):
+                if _given_up(error) > begun:
                     raise
                 verdict = op.classify(error)
                 why, delay = self._next(op, verdict, attempt, budget)
@@ -91,6 +97,7 @@ class Retry(Policy):
                         _tell(op, error, attempt, why)
                     raise
             attempt += 1
+            begun = next(_TIMES)
             code = verdict.code or verdict.fault.value
             op.scope.emit(OperationRetried(op.scope.connector, op.name, attempt, code))
             if delay > 0:
@@ -99,7 +106,7 @@ class Retry(Policy):
     def shortcut(self, op: Operation) -> bool:
         """Count the operation; there is nothing to do until it fails."""
         op.scope.remembered(self, self._budget).deposit(op.started)
-        op.kept[self] = True
+        op.kept[self] = next(_TIMES)
         return True
 
     def _next(  # noqa: PLR0911 - one reason a line
@@ -152,12 +159,17 @@ def _may_pass(verdict: Verdict, attempt: int) -> bool:
     return verdict.fault.is_outage
 
 
-def _was_tried(error: Exception) -> bool:
-    """Tell whether a retry beneath gave it up: of a connector on top of a connector."""
-    return any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ()))
+def _given_up(error: Exception) -> int:
+    """Return when a retry gave it up: that of a connector beneath this one, say.
+
+    Not whether: an error may be raised again later, such as that of a shared future.
+    """
+    when: int = getattr(error, _GIVEN_UP, -1)
+    return when
 
 
 def _tell(op: Operation, error: Exception, attempts: int, why: str) -> None:
+    setattr(error, _GIVEN_UP, next(_TIMES))
     plural = "attempt" if attempts == 1 else "attempts"
     error.add_note(
         f"{_NOTE}{attempts} {plural} in {op.now() - op.started:.1f} s. {op}. No "

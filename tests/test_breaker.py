@@ -790,6 +790,36 @@ class TestHalfOpen:
         store.succeed()
         assert store.state() is CLOSED
 
+    def test_a_call_within_its_own_limit_is_not_lost(self) -> None:
+        """Who may take 300 s by `timeout` keeps its permit for them, and its success.
+
+        Then it is over, and the permit with it (B4).
+        """
+        limit = Timeout(TimeoutSettings(seconds=300, slowest=100))
+
+        async def main(size: int, *, is_late: bool) -> None:
+            store = Store(inner=(limit,)).half_open()
+            may_end = asyncio.Event()
+            op = store.pipeline.operation("get_object", Kind.READ, size=size)
+            slow = asyncio.create_task(
+                store.pipeline.arun(op, lambda _op: may_end.wait())
+            )
+            await asyncio.sleep(0)
+            store.clock.advance(299 + size / 100)
+            store.refusal()
+            assert store.state() is HALF_OPEN
+            store.clock.advance(1 if is_late else 0)
+            may_end.set()
+            if is_late:
+                store.refusal()
+            await slow
+            assert store.state() is (OPEN if is_late else HALF_OPEN)
+            assert store.info().failures == 5
+
+        for size in (0, 1000):
+            for is_late in (False, True):
+                asyncio.run(main(size, is_late=is_late))
+
     def test_quiet_is_no_failure(self) -> None:
         """A half-open circuit that nobody uses for a day admits the next call."""
         store = Store().half_open()

@@ -391,6 +391,7 @@ def test_policies_apply_to_the_platforms_own_stores() -> None:
         ({"shoutng": {"loud": 3}}, UnknownPolicy, "'shoutng'"),
         ({"policies": ["shouting"], "shouting": {"loud": "x"}}, ConfigError, "loud"),
         ({"policies": ["shouting"], "shouting": {"lod": 1}}, ConfigError, "'loud'"),
+        ({"policies": [], "shouting": {"lod": 1}}, ConfigError, "'loud'"),
     ],
 )
 def test_a_policy_misnamed_or_misset_is_an_error(
@@ -403,6 +404,40 @@ def test_a_policy_misnamed_or_misset_is_an_error(
     ):
         kit.resolve("a")
     assert "'a'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "error", "said"),
+    [
+        ({"shoutng": {"loud": 3}}, UnknownPolicy, "did you mean 'shouting'"),
+        ({"shouting": {"loud": "x"}}, ConfigError, "loud"),
+        ({"retry": {"attempts": -5}}, ConfigError, "attempts"),
+    ],
+)
+def test_a_default_misnamed_or_misset_is_an_error(
+    table: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    """So it is though no connector has the policy: it would never be found else."""
+    alone: dict[str, Any] = {"policies": []}
+    for own in ({}, alone):
+        with (
+            make_kit(
+                policies={"enabled": [], **table},
+                connectors={"a": {"type": "memory", **own}},
+            ) as kit,
+            pytest.raises(error, match=said) as caught,
+        ):
+            kit.resolve("a")
+        assert "very connector" in str(caught.value)
+
+
+def test_the_table_of_a_plugin_that_is_turned_off_may_stay() -> None:
+    """Who disables a plugin need not clear its settings away."""
+    with make_kit(
+        policies={"enabled": [], "retry": {"attempts": 2}},
+        plugins={"disable": ["retry"]},
+    ) as kit:
+        assert kit.resolve("memory").fs
 
 
 # The pool

@@ -906,6 +906,13 @@ class TestTheirOrder:
         with pytest.raises(ConfigError, match="'mine' and 'retry' try operations"):
             check_order([mine, Retry()], "connector 'c'")
 
+    def test_whoever_tries_again_stands_where_retry_does(self) -> None:
+        """Within the pace or the timeout it would go by a limit of one attempt."""
+        mine = ranked("mine", None, is_retrying=True)
+        check_order([Deadline(), mine, Pace()], "connector 'c'")
+        with pytest.raises(ConfigError, match="has to be deadline, mine, pace"):
+            check_order([Deadline(), Pace(), mine], "connector 'c'")
+
 
 class TestFilesystems:
     """A policy may wrap the filesystem as well."""

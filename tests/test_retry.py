@@ -402,6 +402,36 @@ class TestWhatIsTold:
         )
         assert not hasattr(errors[0], "__notes__")
 
+    @both_ways
+    def test_an_error_that_is_raised_again_is_tried_again(self, way: Way) -> None:
+        """That of a shared future, say: it was given up at another time."""
+        stack = Stack(retry(budget_ratio=None, budget_burst=None))
+        service = Service(failure(Fault.TRANSIENT))
+        for calls in range(1, 4):
+            stack.outcome(service, way=way)
+            assert service.count == 3 * calls
+
+    @both_ways
+    @pytest.mark.parametrize("is_first_plain", [True, False])
+    def test_what_a_connector_beneath_gave_up_is_left(
+        self, is_first_plain: bool, way: Way
+    ) -> None:
+        """Of a connector on top of a connector one alone tries again."""
+
+        class Busy(Policy):
+            name = "busy"
+
+            def around(self, op: Operation) -> Flow:
+                return (yield op)
+
+            def shortcut(self, op: Operation) -> bool:
+                return is_first_plain
+
+        beneath = Stack(retry())
+        service = Service(failure(Fault.TRANSIENT))
+        Stack(retry(), Busy()).outcome(Service(lambda: beneath.run(service)), way=way)
+        assert service.count == 3
+
     def test_a_first_answer_needs_no_note(self) -> None:
         """Who asks for what is not there hears that, and nothing of attempts."""
         error = failure(Fault.NOT_FOUND)

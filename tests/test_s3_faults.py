@@ -36,7 +36,8 @@ def client_error(
 # The tables of the S3 API reference, of botocore's retry modes and of MinIO's server.
 _CODES: dict[Fault, str] = {
     Fault.THROTTLED: (
-        "BandwidthLimitExceeded EC2ThrottledException LimitExceededException "
+        "BandwidthLimitExceeded EC2Throttled EC2ThrottledException "
+        "LimitExceededException ProvisionedThroughputExceeded "
         "PriorRequestNotComplete ProvisionedThroughputExceededException "
         "RequestLimitExceeded RequestThrottled RequestThrottledException SlowDown "
         "SlowDownRead SlowDownWrite ThrottledException Throttling ThrottlingException "
@@ -77,7 +78,7 @@ _STATUSES = {
     404: Fault.NOT_FOUND,
     405: Fault.PERMANENT,
     408: Fault.TIMEOUT,
-    409: Fault.TRANSIENT,
+    409: Fault.PERMANENT,
     412: Fault.PRECONDITION,
     416: Fault.PERMANENT,
     429: Fault.THROTTLED,
@@ -102,13 +103,14 @@ def test_by_code(fault: Fault) -> None:
 @pytest.mark.parametrize("status", _STATUSES)
 def test_by_status(status: int) -> None:
     """Without a code that is known the status decides; HEAD's code is its status."""
+    assert classify(client_error("Strange", status)).fault is _STATUSES[status]
+    bare = Fault.TRANSIENT if status == 409 else _STATUSES[status]
     for error in (
-        client_error("Strange", status),
         client_error("", status),
         client_error(str(status), 0),
         client_error(str(status), status),
     ):
-        assert classify(error).fault is _STATUSES[status]
+        assert classify(error).fault is bare
 
 
 def test_a_head_that_is_a_bad_request() -> None:
@@ -119,9 +121,18 @@ def test_a_head_that_is_a_bad_request() -> None:
 
 
 def test_by_words() -> None:
-    """Some ask to be spared by words alone."""
-    error = client_error("Odd", 400, message="Please reduce your request rate.")
-    assert classify(error).fault is Fault.TRANSIENT
+    """Some ask to be spared by words alone, whatever their code and status."""
+    for code, status in [("Odd", 400), ("ServiceUnavailable", 503), ("", 503)]:
+        error = client_error(code, status, message="Please reduce your request rate.")
+        assert classify(error).fault is Fault.THROTTLED
+
+
+def test_conflicts() -> None:
+    """One with another request passes; one with what is stored does not."""
+    for code in ("OperationAborted", "ConditionalRequestConflict", "409", "Conflict"):
+        assert classify(client_error(code, 409)).fault is Fault.TRANSIENT
+    for code in ("XMinioObjectExistsAsDirectory", "RestoreAlreadyInProgress"):
+        assert classify(client_error(code, 409)).fault is Fault.PERMANENT
 
 
 def test_what_nobody_knows_is_permanent() -> None:

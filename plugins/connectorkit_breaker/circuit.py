@@ -103,17 +103,27 @@ class Permit:
     Attributes:
         era: What it is good for.
         holder: The call; an operation that has none.
+        operations: Its parts.
         since: When it was given out.
         riders: How many parts are under way.
         is_boarding: Whether no part has left.
         is_good: Whether a part has succeeded.
     """
 
-    __slots__ = ("era", "holder", "is_boarding", "is_good", "riders", "since")
+    __slots__ = (
+        "era",
+        "holder",
+        "is_boarding",
+        "is_good",
+        "operations",
+        "riders",
+        "since",
+    )
 
-    def __init__(self, era: Era, holder: object, since: float) -> None:
+    def __init__(self, era: Era, holder: object, op: Operation, since: float) -> None:
         self.era = era
         self.holder = holder
+        self.operations = [op.origin]
         self.since = since
         self.riders = 1
         self.is_boarding = True
@@ -167,10 +177,7 @@ class BreakerCircuit(Circuit):
             if era.state is CircuitState.OPEN and now >= era.until:
                 half_open = Era(CircuitState.HALF_OPEN, failures=era.failures)
                 era = self._become(half_open)
-            elif (
-                era.permits
-                and now >= era.permits[0].since + self._its.half_open_seconds
-            ):
+            elif era.permits and self._is_lost(era.permits[0], now):
                 era = self._open(now, era.failures)
             if era.is_passing:
                 return era
@@ -180,16 +187,24 @@ class BreakerCircuit(Circuit):
                     return permit
         raise self._refusal(op, era, now)
 
+    def _is_lost(self, permit: Permit, now: float) -> bool:
+        """Tell whether nobody will come back with a permit."""
+        if now < permit.since + self._its.half_open_seconds:
+            return False
+        # An attempt that is still within a limit of its own will end by that.
+        return not any(op.now() < op.until < math.inf for op in permit.operations)
+
     def _board(self, era: Era, op: Operation, now: float) -> Permit | None:
         holder = op.origin if op.call is None else op.call
         for permit in era.permits:
             if permit.holder is holder and permit.is_boarding:
                 permit.riders += 1
+                permit.operations.append(op.origin)
                 return permit
         holders = {id(permit.holder) for permit in era.permits}
         if id(holder) not in holders and len(holders) >= self._its.half_open_calls:
             return None
-        permit = Permit(era, holder, now)
+        permit = Permit(era, holder, op, now)
         era.permits.append(permit)
         return permit
 

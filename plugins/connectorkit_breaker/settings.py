@@ -30,8 +30,8 @@ class BreakerSettings(PolicySettings):
         half_open_calls: How many calls at a time try whether the service is back. The
             parallel parts of a call count as one.
         half_open_seconds: Seconds after which such a call counts as lost, and the
-            circuit opens again. Let it be longer than the longest attempt: what comes
-            later counts for nothing. By default twice the `timeout` of an attempt.
+            circuit opens again, unless its attempt has still time by `timeout`. What
+            comes later counts for nothing.
         successes: How many of them have to succeed to close it.
         window_calls: Judge by the rates of the last so many operations …
         window_seconds: … or by those of so many seconds.

@@ -37,6 +37,8 @@ _STATUSES: Final[dict[int, Fault]] = {
     505: Fault.PERMANENT,
 }
 # Google refuses who asks too often by a 403, too.
+# A way to the service that issues tokens which failed, or an answer that is none.
+_TOKEN_SERVICE: Final = {"ResponseError", "TimeoutError", "TransportError"}
 _THROTTLES: Final = {"rateLimitExceeded", "userRateLimitExceeded"}
 # Nothing of these was done: the service says so by refusing.
 _REFUSALS: Final = {
@@ -191,6 +193,6 @@ def _of_refusal(refusal: Refusal) -> Verdict:
 
 def _of_credentials(error: Any) -> Verdict:
     """Say what an error of google.auth means: no token, so nothing was sent."""
-    is_way = type(error).__name__ == "TransportError"
+    is_way = type(error).__name__ in _TOKEN_SERVICE
     fault = Fault.TRANSIENT if is_way or error.retryable else Fault.AUTH
     return Verdict(fault, type(error).__name__, is_sent=False)

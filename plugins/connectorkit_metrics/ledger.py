@@ -8,6 +8,7 @@ which can only see what was counted, each entry is counted at once.
 
 from __future__ import annotations
 
+import weakref
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from connectorkit.operation import Kind
-    from connectorkit.scope import Scope
+    from connectorkit.scope import Memory, Scope
     from connectorkit_metrics.settings import MetricsSettings
 
 __all__ = ["Count", "Entry", "Ledger"]
@@ -58,11 +59,13 @@ class Ledger:
     Attributes:
         labels: By those settings.
         pending: The entries, to append to.
+        memories: Where the circuits of these operations are remembered.
     """
 
     def __init__(self, settings: MetricsSettings) -> None:
         self.labels = Labels(settings)
         self.pending: deque[Entry] = deque()
+        self.memories: weakref.WeakSet[Memory] = weakref.WeakSet()
 
     def counts(self) -> Iterator[Count]:
         """Take what is pending, and yield it in groups; for one thread at a time."""
@@ -79,6 +82,7 @@ class Ledger:
         labels = self.labels
         for key, durations in groups.items():
             scope, name, bucket, kind, outcome, attempts = key
+            self.memories.add(scope.memory)
             connector, place = labels.place(scope, bucket)
             yield Count(
                 connector,

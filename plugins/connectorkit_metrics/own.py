@@ -5,7 +5,7 @@
 | `connectorkit_operations_total` | connector, type, operation, bucket, outcome | |
 | `connectorkit_operation_duration_seconds` | connector, operation, result | histogram |
 | `connectorkit_operation_attempts` | connector | histogram; its sum is all attempts |
-| `connectorkit_retry_attempts_total` | operation, attempt | attempts from the 2nd on |
+| `connectorkit_retry_attempts_total` | connector, operation, attempt | 2nd and on |
 | `connectorkit_retries_total` | reason | why they are made: the service's word |
 | `connectorkit_rejected_total` | policy, reason | what a policy did not let through |
 | `connectorkit_bytes_total` | connector, direction | "read" or "written" |
@@ -41,6 +41,9 @@ from connectorkit_metrics.outcomes import OUTCOMES, Rejected
 from connectorkit_metrics.series import Begun, Series, repeated
 
 if TYPE_CHECKING:
+    from collections import Counter as Tally
+    from collections.abc import Mapping
+
     from connectorkit_metrics.ledger import Count
 
 __all__ = ["OwnSeries"]
@@ -77,7 +80,7 @@ class OwnSeries(Series):
         self._retry_attempts = self._counter(
             "connectorkit_retry_attempts",
             "Attempts from the second on, by their number.",
-            *("operation", "attempt"),
+            *("connector", "operation", "attempt"),
         )
         self._retries = self._counter(
             "connectorkit_retries",
@@ -151,7 +154,7 @@ class OwnSeries(Series):
         of(self._durations, connector, operation, result).extend(count.seconds)
         of(self._attempts, connector).repeat(count.attempts, many)
         for attempt, times in repeated(count):
-            of(self._retry_attempts, operation, attempt).inc(times)
+            of(self._retry_attempts, connector, operation, attempt).inc(times)
         if count.bytes:
             direction = "written" if count.kind is Kind.WRITE else "read"
             of(self._bytes, connector, direction).inc(count.bytes)
@@ -169,9 +172,6 @@ class OwnSeries(Series):
             case CircuitChanged():
                 name = event.type, event.circuit
                 of(self._transitions, *name, event.before, event.after).inc()
-                levels = self._shifted(name, event)
-                of(self._state, *name).set(max(levels, default=0))
-                of(self._open, *name).set(levels[2])
             case PaceChanged():
                 change = "lifted" if event.rate is None else "limited"
                 of(self._paces, change).inc()
@@ -180,10 +180,15 @@ class OwnSeries(Series):
             case FilesystemOpened():
                 of(self._opened, event.type).inc()
                 for circuit in _CIRCUITS:
-                    # They are closed until they change, which is told.
+                    # They are closed at first.
                     of(self._state, event.type, circuit)
                     of(self._open, event.type, circuit)
             case FilesystemClosed():
                 of(self._closed, event.type).inc()
             case Begun():
                 of(self._build, connectorkit.__version__).set(1)
+
+    def _show_circuits(self, circuits: Mapping[tuple[str, str], Tally[int]]) -> None:
+        for name, levels in circuits.items():
+            self._of(self._state, *name).set(max(levels, default=0))
+            self._of(self._open, *name).set(levels[2])

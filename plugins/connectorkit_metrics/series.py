@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from prometheus_client import Counter, Gauge, Histogram, values
 from prometheus_client.registry import Collector
 
+from connectorkit.circuits import circuits_in
 from connectorkit.events import CircuitChanged, FilesystemClosed
 from connectorkit.fork import renew_in_child
 from connectorkit_metrics.gate import GATE
@@ -21,7 +22,7 @@ from connectorkit_metrics.labels import OTHER
 from connectorkit_metrics.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client.metrics import MetricWrapperBase
     from prometheus_client.metrics_core import Metric
@@ -37,6 +38,7 @@ SECONDS: Final = (
     *(1, 2.5, 5, 10, 30, 60, 120),
 )
 _LEVELS: Final = {"half_open": 1, "open": 2, "forced_open": 2}
+_OF_CIRCUITS = (CircuitChanged, FilesystemClosed)
 _MOST_ATTEMPTS = 10
 # As many entries take a fifth of a megabyte, and half a millisecond to count.
 _MANY = 1024
@@ -101,7 +103,8 @@ class Series(Collector):
     def _begin(self) -> None:
         self._metrics: list[MetricWrapperBase] = []
         self._children: dict[tuple[MetricWrapperBase, tuple[str, ...]], Any] = {}
-        self._circuits: dict[tuple[str, ...], Tally[int]] = {}
+        self._circuits: dict[tuple[str, str], Tally[int]] = {}
+        self._are_circuits_stale = False
         self._make()
         self._heard.append(Begun())
 
@@ -149,10 +152,17 @@ class Series(Collector):
 
     def _count_all(self) -> None:
         for _ in range(len(self._heard)):
-            self._count_event(self._heard.popleft())
+            event = self._heard.popleft()
+            self._are_circuits_stale |= isinstance(event, _OF_CIRCUITS)
+            self._count_event(event)
+        has_counted = False
         for ledger in [*self._ledgers.values()]:
             for count in ledger.counts():
+                has_counted = True
                 self._count(count)
+        # Its operation tells whose circuit it was, and ends after it has changed.
+        if has_counted and self._are_circuits_stale:
+            self._look_at_circuits()
 
     def _of(self, metric: MetricWrapperBase, *labels: str) -> Any:
         """Return the child of a metric; its own way to it takes a lock."""
@@ -161,12 +171,18 @@ class Series(Collector):
             child = self._children[key] = metric.labels(*labels)
         return child
 
-    def _shifted(self, name: tuple[str, ...], event: CircuitChanged) -> Tally[int]:
-        """Note a circuit's change; return how many are half open (1) and open (2)."""
-        tally = self._circuits.setdefault(name, Tally())
-        tally[_LEVELS.get(event.before, 0)] -= 1
-        tally[_LEVELS.get(event.after, 0)] += 1
-        return +tally
+    def _look_at_circuits(self) -> None:
+        """Show what circuits there are: one that is forgotten is not open any more."""
+        self._are_circuits_stale = False
+        for tally in self._circuits.values():
+            tally.clear()
+        memories = {it for ledger in self._ledgers.values() for it in ledger.memories}
+        for memory in memories:
+            for circuit in circuits_in(memory):
+                name = circuit.type, circuit.circuit
+                tally = self._circuits.setdefault(name, Tally())
+                tally[_LEVELS.get(circuit.state, 0)] += 1
+        self._show_circuits(self._circuits)
 
     # For the registry
 
@@ -179,6 +195,7 @@ class Series(Collector):
         is_inside = GATE.enter()
         try:
             self._count_all()
+            self._look_at_circuits()
             return [it for metric in self._metrics for it in metric.collect()]
         finally:
             if is_inside:
@@ -193,6 +210,10 @@ class Series(Collector):
         raise NotImplementedError
 
     def _count_event(self, event: object) -> None:
+        raise NotImplementedError
+
+    def _show_circuits(self, circuits: Mapping[tuple[str, str], Tally[int]]) -> None:
+        """Show how many circuits of each type and name are at each level."""
         raise NotImplementedError
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:

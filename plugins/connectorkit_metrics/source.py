@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from connectorkit.events import CircuitChanged
 from connectorkit_metrics.outcomes import OUTCOMES
 from connectorkit_metrics.series import Begun, Series, repeated
 
 if TYPE_CHECKING:
+    from collections import Counter as Tally
+    from collections.abc import Mapping
+
     from connectorkit_metrics.ledger import Count
 
 __all__ = ["SourceSeries"]
@@ -68,8 +70,12 @@ class SourceSeries(Series):
         if isinstance(event, Begun):
             for circuit in _CIRCUITS:
                 self._of(self._state, f"s3-{circuit}").set(0)
-        elif isinstance(event, CircuitChanged) and event.circuit in _CIRCUITS:
-            kind = "s3" if event.type in _S3 else event.type
-            name = f"{kind}-{event.circuit}"
-            levels = self._shifted((name,), event)
-            self._of(self._state, name).set(max(levels, default=0))
+
+    def _show_circuits(self, circuits: Mapping[tuple[str, str], Tally[int]]) -> None:
+        worst: dict[str, int] = {}
+        for (type_id, circuit), levels in circuits.items():
+            if circuit in _CIRCUITS:
+                name = f"{'s3' if type_id in _S3 else type_id}-{circuit}"
+                worst[name] = max(worst.get(name, 0), *levels, 0)
+        for name, level in worst.items():
+            self._of(self._state, name).set(level)

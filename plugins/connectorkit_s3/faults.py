@@ -23,9 +23,11 @@ _CODES: Final[dict[str, Fault]] = {
     **dict.fromkeys(
         (
             "BandwidthLimitExceeded",
+            "EC2Throttled",
             "EC2ThrottledException",
             "LimitExceededException",
             "PriorRequestNotComplete",
+            "ProvisionedThroughputExceeded",
             "ProvisionedThroughputExceededException",
             "RequestLimitExceeded",
             "RequestThrottled",
@@ -87,18 +89,13 @@ _CODES: Final[dict[str, Fault]] = {
         ),
         Fault.AUTH,
     ),
-    # Their status, 409, would say otherwise.
-    **dict.fromkeys(
-        ("BucketNotEmpty", "InvalidBucketState", "InvalidObjectState"),
-        Fault.PERMANENT,
-    ),
 }
 _STATUSES: Final[dict[int, Fault]] = {
     401: Fault.AUTH,
     403: Fault.AUTH,
     404: Fault.NOT_FOUND,
     408: Fault.TIMEOUT,
-    409: Fault.TRANSIENT,
+    409: Fault.PERMANENT,
     412: Fault.PRECONDITION,
     429: Fault.THROTTLED,
     500: Fault.TRANSIENT,
@@ -107,6 +104,7 @@ _STATUSES: Final[dict[int, Fault]] = {
     504: Fault.TRANSIENT,
     507: Fault.PERMANENT,
 }
+_BARE_CONFLICTS: Final = {"", "409", "Conflict"}
 _NO_CREDENTIALS: Final = {
     "CredentialRetrievalError",
     "NoAuthTokenError",
@@ -150,12 +148,20 @@ def _of_response(response: Mapping[str, Any], operation: str) -> Verdict:
     told = response.get("ResponseMetadata", {})
     status = told.get("HTTPStatusCode") or (int(code) if code.isdecimal() else 0)
     fault = _CODES.get(code) or _STATUSES.get(status)
+    if status == HTTPStatus.CONFLICT and code in _BARE_CONFLICTS:
+        # The answer to HEAD does not say with what; mostly with another request.
+        fault = Fault.TRANSIENT
     if status == HTTPStatus.BAD_REQUEST and operation.startswith("Head"):
         # The answer to HEAD has no body to say why. A token that has expired is what
         # can be mended.
         fault = Fault.EXPIRED
-    if fault is None:
-        fault = Fault.TRANSIENT if "reduce your request rate" in str(about) else None
-        fault = fault or Fault.PERMANENT
+    if fault not in {Fault.THROTTLED, Fault.EXPIRED} and _is_throttle(about):
+        fault = Fault.THROTTLED
+    fault = fault or Fault.PERMANENT
     wait = retry_after(told.get("HTTPHeaders", {}).get("retry-after"))
     return Verdict(fault, code, wait, is_sent=fault not in _REFUSALS)
+
+
+def _is_throttle(about: Mapping[str, Any]) -> bool:
+    """Tell whether it asks for fewer requests, if only in its words."""
+    return "reduce your request rate" in str(about.get("Message", "")).lower()

@@ -10,6 +10,7 @@ from fsspec.asyn import sync_wrapper
 from connectorkit.bridge import through
 from connectorkit.writing import LayeredOpen
 from connectorkit_s3.copying import S3Copies
+from connectorkit_s3.deleting import delete
 from connectorkit_s3.file import ConnectorS3AsyncFile, ConnectorS3File
 from connectorkit_s3.remedies import status_of
 
@@ -111,11 +112,12 @@ class ConnectorS3FileSystem(LayeredOpen, S3Copies):
             self.invalidate_cache(self._parent(path))
         keys = [self.split_path(path)[1] for path in pathlist]
         [bucket] = buckets
-        failed = await self._delete_keys(bucket, keys, **options)
-        while failed and await self._is_gone(bucket, next(iter(failed))):
-            failed.pop(next(iter(failed)))
+        objects = ({"Key": key} for key in keys)
+        failed, error = await delete(self, bucket, objects, **options)
+        while failed and await self._is_gone(bucket, failed[0]["Key"]):
+            failed.pop(0)
         if failed:
-            raise _not_deleted(bucket, [*failed.values()])
+            raise _not_deleted(bucket, failed) from error
         return [f"{bucket}/{key}" for key in keys]
 
     async def _is_gone(self, bucket: str, key: str) -> bool:
@@ -139,11 +141,9 @@ class ConnectorS3FileSystem(LayeredOpen, S3Copies):
         Returns:
             What the service said of each key that is still there: Code and Message.
         """
-        what = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-        answer = await self._call_s3(
-            "delete_objects", options, Bucket=bucket, Delete=what
-        )
-        return {each["Key"]: each for each in answer.get("Errors", [])}
+        objects = ({"Key": key} for key in keys)
+        failed, _ = await delete(self, bucket, objects, **options)
+        return {each["Key"]: each for each in failed}
 
     delete_keys = sync_wrapper(_delete_keys)
 
@@ -156,13 +156,9 @@ class ConnectorS3FileSystem(LayeredOpen, S3Copies):
             keys = [{"Key": e["Key"], "VersionId": e["VersionId"]} for e in every]
             if not keys:
                 continue
-            answer = await self._call_s3(
-                "delete_objects",
-                Bucket=bucket,
-                Delete={"Objects": keys, "Quiet": True},
-            )
-            if failed := answer.get("Errors"):
-                raise _not_deleted(bucket, failed)
+            failed, error = await delete(self, bucket, keys)
+            if failed:
+                raise _not_deleted(bucket, failed) from error
 
     async def _rm_file(self, path: str, **_options: Any) -> None:
         bucket, key, _ = self.split_path(path)

@@ -13,6 +13,7 @@ from connectorkit import (
     CallCancelled,
     CircuitChanged,
     CircuitOpen,
+    CircuitState,
     ConnectorResolved,
     DeadlineExceeded,
     Fault,
@@ -31,7 +32,9 @@ from connectorkit import (
     classify,
 )
 from connectorkit.body import Answer, Body
+from connectorkit.scope import Memory
 from connectorkit.testing import VirtualClock
+from connectorkit_breaker import Breaker
 from connectorkit_metrics import Metrics, MetricsSettings
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from prometheus_client.samples import Sample
 
     from connectorkit import Operation
+    from connectorkit_breaker.circuit import BreakerCircuit
 
 __all__ = [
     "ERRORS",
@@ -132,6 +136,7 @@ class Meter:
         self.registry = CollectorRegistry()
         self.policy = Metrics(MetricsSettings(**settings), self.registry)
         self.clock = VirtualClock()
+        self.memory = Memory()
 
     def scope(self, connector: str = "reports", **facts: Any) -> Scope:
         """Return the scope of a connector."""
@@ -142,8 +147,25 @@ class Meter:
             options.pop("identity"),
             clock=self.clock,
             classify=_classify,
+            memory=self.memory,
             **options,
         )
+
+    def upload_circuit(self, scope: Scope | None = None) -> BreakerCircuit:
+        """Return the circuit for uploads of a connector."""
+        circuit: BreakerCircuit
+        circuit = Breaker().circuits(scope or self.scope())[Kind.WRITE]
+        return circuit
+
+    def put(self, state: str, scope: Scope | None = None) -> None:
+        """Put the circuit for uploads into a state, and tell of it."""
+        circuit, level = self.upload_circuit(scope), CircuitState(state)
+        if level is CircuitState.HALF_OPEN:
+            # As an open one whose time is up.
+            circuit._open(self.clock() - 60, 5)
+        else:
+            circuit.force(level)
+        circuit.tell("reports", connectorkit_metrics.connectorkit_event)
 
     def run(  # noqa: PLR0913 - the facts of an operation
         self,
@@ -248,5 +270,6 @@ def smoke(meter: Meter) -> int:
     meter.run(name="put_object", kind=Kind.WRITE, size=10, attempts=2)
     pipeline = Pipeline([meter.policy], meter.scope())
     asyncio.run(opened(pipeline, b"abandoned")).close()
+    meter.put("forced_open")
     meter.hear(*EVENTS)
     return len(ERRORS) + 2

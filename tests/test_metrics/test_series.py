@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import logging
 import re
@@ -18,7 +19,6 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from connectorkit import (
-    CircuitChanged,
     ConfigError,
     ConnectorKit,
     FilesystemClosed,
@@ -26,6 +26,7 @@ from connectorkit import (
     MissingExtra,
     Pipeline,
 )
+from connectorkit.scope import Memory
 from connectorkit_metrics import Metrics, MetricsSettings, outcomes, own, series, source
 from connectorkit_metrics.outcomes import OUTCOMES
 from test_metrics.support import ERRORS, EVENTS, Meter, matching, opened, smoke
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 OPERATIONS = "connectorkit_operations_total"
 SECONDS = "connectorkit_operation_duration_seconds"
+LEVELS = {"closed": 0, "forced_closed": 0, "half_open": 1, "forced_open": 2}
 ATTEMPTS = "connectorkit_operation_attempts"
 
 
@@ -237,26 +239,48 @@ def test_time_in_which_nobody_read_is_not_counted() -> None:
     assert meter.value(OPERATIONS, outcome="success") == 1
 
 
-@given(st.lists(st.integers(0, 3), max_size=30))
-def test_circuits_show_the_worst(steps: list[int]) -> None:
-    """With several identities' circuits of one name, the worst state is shown."""
+@given(st.lists(st.sampled_from(list(LEVELS)), min_size=3, max_size=30))
+def test_circuits_show_the_worst(steps: list[str]) -> None:
+    """With several identities' circuits of one name, the worst state is shown (E19)."""
     meter = Meter()
-    order = ["closed", "open", "half_open", "forced_open"]
-    states = ["closed"] * 3
-    for number, step in enumerate(steps):
-        who = number % 3
-        after = order[step]
-        event = CircuitChanged("reports", "s3", "upload", states[who], after)
-        states[who] = after
-        meter.hear(event)
-    level = {"closed": 0, "half_open": 1, "open": 2, "forced_open": 2}
-    worst = max(level[state] for state in states)
+    scopes = [meter.scope(identity=number) for number in range(3)]
+    for scope in scopes:
+        meter.run(scope=scope)
+    for number, state in enumerate(steps):
+        meter.put(state, scopes[number % 3])
+    levels = [LEVELS[steps[max(range(n, len(steps), 3))]] for n in range(3)]
     labels = {"type": "s3", "circuit": "upload"}
-    is_open = sum(level[state] == 2 for state in states)
-    assert meter.value("connectorkit_circuit_state", **labels) == worst
-    assert meter.value("connectorkit_circuits_open", **labels) == is_open
-    changes = meter.value("connectorkit_circuit_transitions_total", **labels)
-    assert changes == len(steps)
+    assert meter.value("connectorkit_circuit_state", **labels) == max(levels)
+    assert meter.value("connectorkit_circuits_open", **labels) == levels.count(2)
+
+
+def test_circuits_change_by_time_alone() -> None:
+    """An open circuit whose time is up is half open, though nobody has tried (E19)."""
+    meter = Meter()
+    meter.run()
+    circuit = meter.upload_circuit()
+    circuit._open(meter.clock(), 5)
+    labels = {"type": "s3", "circuit": "upload"}
+    assert meter.value("connectorkit_circuit_state", **labels) == 2
+    meter.clock.advance(60)
+    assert meter.value("connectorkit_circuit_state", **labels) == 1
+    assert meter.value("connectorkit_circuits_open", **labels) == 0
+
+
+@pytest.mark.parametrize("names", ["connectorkit", "source"])
+def test_circuits_that_are_forgotten_are_not_open(names: str) -> None:
+    """A tenant who does not come back leaves no open circuit to be alarmed of."""
+    meter = Meter(names=names)
+    meter.memory = Memory(most=1)
+    meter.run()
+    meter.put("forced_open")
+    states = {"connectorkit_circuit_state", "s3_circuit_breaker_state"}
+    shown = [it.value for it in meter.samples() if it.name in states]
+    assert max(shown) == 2
+    meter.memory.of("another", Memory)
+    gc.collect()
+    shown = [it.value for it in meter.samples() if it.name in states]
+    assert max(shown) == 0
 
 
 def test_a_closed_kit_is_let_go() -> None:
