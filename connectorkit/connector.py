@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from connectorkit.errors import CheckFailed, MissingExtra, NotPicklable
@@ -180,32 +181,27 @@ class Connector:
             Exception: What `fn` raised last.
         """
         pipeline = self.pipeline
-        kind = _KINDS.get(kind) or Kind(kind)
-        facts: dict[str, Any] = {
-            "bucket": bucket,
-            "path": path,
-            "is_repeatable": is_repeatable,
-        }
+        op = pipeline.operation(
+            name,
+            _KINDS.get(kind) or Kind(kind),
+            bucket=bucket,
+            path=path,
+            is_repeatable=is_repeatable,
+        )
         if not _is_plain_function(fn) and _is_coroutine_function(fn):
-
-            async def later() -> T:
-                # Its time runs from when it is awaited.
-                op = pipeline.operation(name, kind, **facts)
-                return await pipeline.arun(op, lambda _op: fn())  # type: ignore[arg-type, return-value]
-
-            return later()  # type: ignore[return-value]
+            return pipeline.arun(op, lambda _op: fn())  # type: ignore[arg-type, return-value]
 
         def attempt(op: Operation) -> T:
             result = fn()
-            if inspect.iscoroutine(result):
-                result.close()
+            if result.__class__ is CoroutineType:
+                result.close()  # type: ignore[attr-defined]
                 raise TypeError(
                     f"{op}: its function gave a coroutine; pass a coroutine function, "
                     "such as an `async def`, and await the call."
                 )
             return result
 
-        return pipeline.run(pipeline.operation(name, kind, **facts), attempt)
+        return pipeline.run(op, attempt)
 
     def check(self, path: str = "") -> None:
         """Find out whether the connector works, by one cheap request or two.

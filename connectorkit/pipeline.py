@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from connectorkit.call import current
 from connectorkit.errors import ConnectorKitError, PluginFailed
+from connectorkit.limit import Limit
 from connectorkit.operation import Io, Operation, Sleep
 from connectorkit.policy import Policy
 
@@ -135,6 +136,8 @@ class Pipeline:
             op: From `operation`.
             attempt: Makes one attempt; it is cancelled when its time is up.
         """
+        # Who gave the coroutine may await it much later.
+        op.started = self.scope.clock()
         error: BaseException | None = None
         try:
             if self.is_plain(op):
@@ -319,14 +322,15 @@ async def within(op: Operation, attempt: Callable[[Operation], Awaitable[T]]) ->
     """
     if op.expires == math.inf:
         return await attempt(op)
-    limit = asyncio.timeout(max(0.0, op.left()))
+    limit = Limit(op.left())
     try:
-        async with limit:
-            return await attempt(op)
-    except TimeoutError as error:
-        if limit.expired():
+        return await attempt(op)
+    except asyncio.CancelledError as error:
+        if limit.lift():
             raise op.overrun() from error
         raise
+    finally:
+        limit.lift()
 
 
 class Stopped(Exception):
