@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from fsspec.utils import isfilelike, stringify_path
 
-from connectorkit.guarded.beside import Beside
+from connectorkit.atomic import Beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.spec import AbstractBufferedFile
 
-from connectorkit.guarded.beside import Beside
+from connectorkit.atomic import Beside
 from connectorkit.guarded.inner import GONE, beneath, brings_either, local_path
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
-from connectorkit.guarded.beside import Beside
+from connectorkit.atomic import Beside
 from connectorkit.guarded.inner import GONE, beneath, local_path
 from connectorkit.guarded.publishing import SMALL, appended, published
 from connectorkit.operation import Kind

@@ -262,15 +262,15 @@ def test_rm_tells_what_s3_refused(
     cli: Cli, moto: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A key that S3 refuses to delete in bulk is an error, though s3fs hides it."""
-    from connectorkit_s3.filesystem import ConnectorS3FileSystem
+    from connectorkit_s3 import filesystem
 
     cli("cp", "-", f"{moto}/folder/file", stdin=b"x")
     said = {"Key": "folder/file", "Code": "AccessDenied", "Message": "Access Denied"}
 
-    async def refuse(*_args: object, **_more: object) -> dict[str, dict[str, str]]:
-        return {"folder/file": said}
+    async def refuse(*_args: object, **_more: object) -> tuple[list[object], None]:
+        return [said], None
 
-    monkeypatch.setattr(ConnectorS3FileSystem, "_delete_keys", refuse)
+    monkeypatch.setattr(filesystem, "delete", refuse)
     result = cli("rm", "-ry", f"{moto}/folder")
     assert result.exit_code == exits.DENIED
     assert "Access Denied" in only_line(result)
