@@ -68,6 +68,13 @@ class LocalDirectory(DirFileSystem):  # type: ignore[misc]
     # It derives from the async class, whose coroutines a local filesystem lacks.
     async_impl = False
 
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        # As it answers: else what is made of other methods would take `/a` and `a`,
+        # which are the same here, for two.
+        stripped = super()._strip_protocol(path)
+        return stripped.lstrip("/") if isinstance(stripped, str) else stripped
+
     def _join(self, path: Any) -> Any:
         path = stringify_path(path)
         if isinstance(path, str):

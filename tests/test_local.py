@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from connectorkit import ConnectorKit
 from contracts.places import kit_at
 
 if TYPE_CHECKING:
@@ -119,3 +120,35 @@ def test_connector_is_made_with_its_directory(root: Path) -> None:
     with kit_at("local", {"path": str(root)}) as kit:
         kit.resolve("it").check()
     assert root.is_dir()
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_leading_slash_is_the_directory_itself(slash: str, tmp_path: Path) -> None:
+    """With policies and without, paths with one and without are the same place."""
+
+    def told(fs: Any) -> list[Any]:
+        fs.makedirs("a/b", exist_ok=True)
+        fs.pipe_file("a/b/x", b"1")
+        fs.copy(f"{slash}a/b", f"{slash}a/c", recursive=True)
+        fs.mv(f"{slash}a/c/x", f"{slash}a/c/y")
+        return [
+            sorted(each)
+            for each in (
+                fs.find(""),
+                fs.find(f"{slash}a"),
+                fs.glob(f"{slash}a/**"),
+                fs.glob(f"{slash}a/*/y"),
+                fs.ls(f"{slash}a", detail=False),
+                [path for path, _, _ in fs.walk(f"{slash}a")],
+                fs.expand_path(f"{slash}a", recursive=True),
+                fs.cat(f"{slash}a/*/x"),
+            )
+        ]
+
+    settings = [{"path": str(tmp_path / name)} for name in ("bare", "guarded")]
+    bare: dict[str, Any] = {"type": "local", "settings": settings[0], "policies": []}
+    guarded = {"type": "local", "settings": settings[1]}
+    with ConnectorKit({"connectors": {"bare": bare, "guarded": guarded}}) as kit:
+        expected = told(kit.resolve("bare").fs)
+        assert expected[0] == ["a/b/x", "a/c/y"]
+        assert told(kit.resolve("guarded").fs) == expected
