@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-__all__ = ["Beside", "replacing"]
+__all__ = ["Beside", "in_the_way", "replacing"]
 
 # What filesystems say that know no hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV}
@@ -147,6 +147,15 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """
     with Beside(os.fspath(target)) as beside, Path(beside.path).open("wb") as file:
         yield file
+
+
+def in_the_way(path: str, target: str) -> IsADirectoryError:
+    """Return the error that says that a folder lies where an object is to be stored.
+
+    Keys may name an object and, with a slash behind, a folder; files may not.
+    """
+    why = f"{os.strerror(errno.EISDIR)}, where {path!r} is to be stored"
+    return IsADirectoryError(errno.EISDIR, why, target)
 
 
 def _stat(path: Path) -> os.stat_result | None:

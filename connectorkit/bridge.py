@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import sys
+import time
+from inspect import CORO_CLOSED, getcoroutinestate
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from connectorkit.errors import CallCancelled
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["start", "through"]
 
 T = TypeVar("T")
+# Seconds for which an interrupted caller waits for what it leaves, and between looks.
+_PATIENCE = 5.0
+_LOOK = 0.005
 
 
 def through(
@@ -33,7 +39,8 @@ def through(
         CallCancelled: It was cancelled.
         NotImplementedError: This thread is the loop's own.
     """
-    if loop is None or loop.is_closed():
+    if loop is None or loop.is_closed() or sys.is_finalizing():
+        # The interpreter's end stops the loop's thread, and nobody would answer.
         raise RuntimeError("Loop is not running")
     if asyncio._get_running_loop() is loop:
         raise NotImplementedError("Calling sync() from within a running loop")
@@ -52,10 +59,18 @@ def through(
     except BaseException:
         # Ctrl-C reaches this thread alone.
         future.cancel()
+        _wait_for(told)
         raise
     finally:
         # An error's traceback holds this frame, and the frame would hold the error.
-        del future, failure
+        del future, failure, told
+
+
+def _wait_for(work: Coroutine[Any, Any, object]) -> None:
+    """Give what was cancelled time to tidy up: the process may end right after."""
+    end = time.monotonic() + _PATIENCE
+    while getcoroutinestate(work) != CORO_CLOSED and time.monotonic() < end:
+        time.sleep(_LOOK)
 
 
 def start(

@@ -73,7 +73,8 @@ class _Policied(_Table):
         for key, value in self.tables.items():
             if not isinstance(value, dict):
                 near = did_you_mean(key, type(self).model_fields)
-                raise ValueError(f"{key!r} is no key of this table{near}")  # noqa: TRY004 - pydantic's word
+                hint = near or "; the settings of a policy are a table"
+                raise ValueError(f"{key!r} is no key of this table{hint}")  # noqa: TRY004 - pydantic's word
         return self
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:

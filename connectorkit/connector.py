@@ -120,10 +120,10 @@ class Connector:
         A real client of boto3's, with the connector's credentials and settings. Each
         of its requests is an operation under the connector's policies, which alone try
         again; its errors are boto3's, and those of policies. The same one for all who
-        resolve these settings in this process, threads may share it, and it is closed
-        with the kit. A forked child gets one of its own, and finds one that it
-        inherited without connections. Its calls block: on an event loop, run them by
-        `asyncio.to_thread`.
+        resolve these settings in this process, threads may share it, and its
+        connections are closed with the kit. A forked child gets one of its own, and
+        finds one that it inherited without connections. Its calls block: on an event
+        loop, run them by `asyncio.to_thread`.
 
         Raises:
             MissingExtra: The client library is not installed.

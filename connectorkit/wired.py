@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import os
 import re
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -55,11 +56,11 @@ class Wired(Releasable):
 
     Attributes:
         connector_type: The ID of the connector type, for one that stands alone.
-        loop: fsspec's.
     """
 
     connector_type: ClassVar[str]
-    loop: asyncio.AbstractEventLoop | None
+    _loop: asyncio.AbstractEventLoop | None
+    _pid: int
     _pipeline: Pipeline | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -78,6 +79,21 @@ class Wired(Releasable):
             method = getattr(cls, name, None)
             if method is not None and not hasattr(method, "begins_call"):
                 setattr(cls, name, _composite(method))
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that it runs on.
+
+        Raises:
+            RuntimeError: It runs in the process that this one was forked from.
+        """
+        if self._pid != os.getpid():
+            whose = self.connector.id if self.connector else self.connector_type
+            raise RuntimeError(
+                f"This filesystem of {whose!r} is of the process that this one was "
+                "forked from: ask its connector for `fs` again."
+            )
+        return self._loop
 
     @property
     def pipeline(self) -> Pipeline:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
-from connectorkit import Fault, Policy, PolicySettings, Sleep, hookimpl
+from connectorkit import Fault, Policy, PolicySettings, Refused, Sleep, hookimpl
 from connectorkit.events import OperationRetried, RetryRefused
 
 if TYPE_CHECKING:
@@ -83,19 +83,23 @@ class Retry(Policy):
         if begun is None:
             budget.deposit(op.scope.clock())
             begun = next(_TIMES)
-        attempt = 1
+        attempt, before = 1, None
         while True:
             try:
                 return (yield op)
             except Exception as error:
                 if _given_up(error) > begun:
                     raise
+                if isinstance(error, Refused) and before is not None:
+                    # Nothing was sent this time: what came the last time says why.
+                    error.__cause__ = error.__cause__ or before
                 verdict = op.classify(error)
                 why, delay = self._next(op, verdict, attempt, budget)
                 if why:
                     if verdict.fault.is_outage or attempt > 1:
-                        _tell(op, error, attempt, why)
+                        _tell(op, error, why)
                     raise
+                before = error
             attempt += 1
             begun = next(_TIMES)
             code = verdict.code or verdict.fault.value
@@ -114,6 +118,8 @@ class Retry(Policy):
     ) -> tuple[str, float]:
         """Say why there is no further attempt, or after how many seconds there is."""
         its = self.settings
+        if verdict.fault is Fault.LOCAL:
+            return "it was not let through", 0
         if not _may_pass(verdict, attempt):
             return "it would meet the same again", 0
         if verdict.is_sent and not op.origin.is_repeatable:
@@ -168,7 +174,8 @@ def _given_up(error: Exception) -> int:
     return when
 
 
-def _tell(op: Operation, error: Exception, attempts: int, why: str) -> None:
+def _tell(op: Operation, error: Exception, why: str) -> None:
+    attempts = op.origin.attempts
     setattr(error, _GIVEN_UP, next(_TIMES))
     plural = "attempt" if attempts == 1 else "attempts"
     error.add_note(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import subprocess
+import sys
 import threading
 from contextvars import ContextVar
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -136,6 +139,61 @@ def test_ctrl_c_cancels_what_it_waits_for(
     with pytest.raises(KeyboardInterrupt):
         through(loop, hangs)
     assert dropped.wait(60)
+
+
+def test_ctrl_c_waits_for_what_is_tidied_up(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process may end right after it: no half of a download stays behind."""
+    is_tidy = False
+    started = threading.Event()
+
+    async def hangs() -> None:
+        nonlocal is_tidy
+        try:
+            started.set()
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(10):
+                await asyncio.sleep(0.001)
+            is_tidy = True
+
+    def interrupt(*_: object) -> Any:
+        assert started.wait(60)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(concurrent.futures.Future, "result", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        through(loop, hangs)
+    assert is_tidy
+
+
+def test_at_the_interpreters_end_there_is_an_error() -> None:
+    """The thread of the loop is gone by then: who asks something is told, at once."""
+    script = """
+        import fsspec.asyn
+        from connectorkit.bridge import through
+
+        async def answer():
+            return 42
+
+        class Late:
+            def __del__(self, through=through, loop=fsspec.asyn.get_loop()):
+                try:
+                    through(loop, answer)
+                except RuntimeError as error:
+                    print(error)
+
+        kept = Late()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "Loop is not running\n"
 
 
 def test_the_loop_does_not_wait_for_itself(loop: asyncio.AbstractEventLoop) -> None:

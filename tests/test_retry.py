@@ -462,7 +462,7 @@ class TestWhatIsTold:
 
     @both_ways
     def test_a_refusal_from_within_ends_it(self, way: Way) -> None:
-        """An open circuit is not tried again, but the attempts so far are noted."""
+        """An open circuit is not tried again; attempts so far, and why, are told."""
 
         class Opening(Policy):
             name = "opening"
@@ -474,11 +474,14 @@ class TestWhatIsTold:
                     raise Refused("open")
                 return (yield op)
 
-        service = Service(failure(Fault.TRANSIENT))
+        error = failure(Fault.TRANSIENT)
+        service = Service(error)
         outcome = Stack(retry(attempts=9), Opening()).outcome(service, way=way)
 
         assert type(outcome) is Refused
-        assert "2 attempts" in outcome.__notes__[0]
+        assert "1 attempt in" in outcome.__notes__[0]
+        assert "it was not let through" in outcome.__notes__[0]
+        assert outcome.__cause__ is error
         assert service.count == 1
 
 

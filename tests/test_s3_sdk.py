@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import urllib.request
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.utils import parse_timestamp
@@ -13,8 +14,11 @@ from hypothesis import strategies as st
 
 import connectorkit
 from connectorkit_s3.sdk import time_of
-from contracts.places import kit_at
+from contracts.places import kit_at, settings_for
 from contracts.stub import Answer, Stub, s3_object
+
+if TYPE_CHECKING:
+    from servers import RcloneS3
 
 _ODD = [
     "2024-01-01T10:00:00+02:00",
@@ -70,6 +74,26 @@ def test_clients_say_who_they_are() -> None:
     assert len(agents) == 2
     for agent in agents:
         assert agent.startswith(f"connectorkit/{connectorkit.__version__} Python/3.")
+
+
+def test_urls_are_signed_as_requests_are(rclone_s3: RcloneS3) -> None:
+    """Both doors sign by version 4, which a server that checks signatures takes."""
+    path = f"{rclone_s3.bucket()}/key"
+    with kit_at("minio", settings_for("minio", rclone_s3)) as kit:
+        it = kit.resolve("it")
+        it.fs.pipe_file(path, b"content")
+        bucket, key = path.split("/")
+        urls = [
+            it.fs.sign(path),
+            it.fs.url(path),
+            it.client().generate_presigned_url(
+                "get_object", Params={"Bucket": bucket, "Key": key}
+            ),
+        ]
+    for url in urls:
+        assert "X-Amz-Signature=" in url
+        with urllib.request.urlopen(url) as answer:  # noqa: S310 - the test's server
+            assert answer.read() == b"content"
 
 
 def test_hosts_own_name_stays() -> None:

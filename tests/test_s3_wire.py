@@ -463,7 +463,14 @@ _METHODS: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "head": (lambda fs, b, _: fs.head(f"{b}/d/a", 2), [_LOOK, "get_object b/d/a"]),
     "get": (
         lambda fs, b, folder: fs.get(f"{b}/d", str(folder), recursive=True),
-        [_FIND, "get_object b/d/a", "get_object b/d/e/b"],
+        # Keys may lie where folders do: they are looked for.
+        [
+            _FIND,
+            "get_object b/d/a",
+            "get_object b/d/e/b",
+            "head_object b/d",
+            "head_object b/d/e",
+        ],
     ),
     "get_file": (
         lambda fs, b, folder: fs.get_file(f"{b}/d/a", str(folder / "a")),
@@ -640,6 +647,17 @@ class TestOperations:
         (op,) = Recorder.ended_ops
         assert op.attempts == len(s3.proxy.log) == times + 1
         assert op.bytes == len(_CONTENT)
+
+    def test_bytes_are_counted_once(
+        self, watched: ConnectorS3FileSystem, s3: Place, key: str
+    ) -> None:
+        """What an upload sends in parts is not counted again when it is completed."""
+        Recorder.ended_ops.clear()
+        watched.pipe_file(s3.path(key), bytes(12 << 20), chunksize=5 << 20)
+        names = [op.name for op in Recorder.ended_ops]
+        assert names.count("upload_part") == 3
+        assert names[-1] == "complete_multipart_upload"
+        assert sum(op.bytes for op in Recorder.ended_ops) == 12 << 20
 
 
 class TestStandingAlone:

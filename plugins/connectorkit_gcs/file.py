@@ -35,6 +35,7 @@ class ConnectorGCSFile(WholeFile, GCSFile):  # type: ignore[misc]
     generation: str | None
     offset: int | None
     _upload: Upload | None = None
+    _is_dropped = False
 
     def __init__(self, fs: Any, path: str, mode: str = "rb", **options: Any) -> None:
         self._digest = hashlib.md5(usedforsecurity=False)
@@ -200,7 +201,9 @@ class ConnectorGCSFile(WholeFile, GCSFile):  # type: ignore[misc]
         self.generation = resource.get("generation")
 
     def commit(self) -> None:
-        """Make what was written the object's content."""
+        """Make what was written the object's content; nothing if it was aborted."""
+        if self._is_dropped:
+            return
         self.autocommit = True
         if self._upload is None:
             self._insert()
@@ -232,7 +235,7 @@ class ConnectorGCSFile(WholeFile, GCSFile):  # type: ignore[misc]
     def _dropped(self) -> Upload | None:
         """Forget what was written, and return the upload that is to be cancelled."""
         # Nothing that is called from here on may commit.
-        self.closed = True
+        self.closed = self._is_dropped = True
         self.buffer = io.BytesIO()
         upload, self._upload = self._upload, None
         return upload

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 import os
+from contextlib import suppress
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 
 from connectorkit import ObjectChanged
-from connectorkit.atomic import replacing
+from connectorkit.atomic import in_the_way, replacing
 from connectorkit.together import together
 from connectorkit_gcs.json_client import get_consistency_checker
 from connectorkit_gcs.reading import Reading, Span
@@ -195,6 +196,10 @@ class GCSTransfers(GCSWire):
         self, rpath: str, lpath: str, callback: Any = None, **kwargs: Any
     ) -> None:
         if os.path.isdir(lpath):  # noqa: ASYNC240, PTH112 - as gcsfs does
+            with suppress(FileNotFoundError):
+                await self._get_object(rpath)
+                raise in_the_way(rpath, lpath)
+            # What is asked for is a folder, too.
             return
         callback = callback or DEFAULT_CALLBACK
         step = kwargs.pop("chunk_size", _STEP)

@@ -77,10 +77,9 @@ class Metrics(Policy):
 
     def ended(self, op: Operation, error: BaseException | None) -> None:
         """Note how an operation ended."""
-        outcome, size = "success", op.bytes or op.size
+        outcome = "success"
         if error is not None:
             outcome, rejected = outcome_of(op, error)
-            size = op.bytes
             if rejected is not None:
                 self._series.hear(rejected)
         scope = op.scope
@@ -93,7 +92,7 @@ class Metrics(Policy):
                 op.kind,
                 outcome,
                 op.attempts,
-                size,
+                op.bytes,
                 scope.clock() - op.started - op.idle,
             )
         )

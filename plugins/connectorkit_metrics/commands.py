@@ -20,7 +20,13 @@ def metrics() -> None:
 
 
 @metrics.command()
-@click.option("--port", default=8080, show_default=True, help="0 for any that is free.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8080,
+    show_default=True,
+    help="0 for any that is free.",
+)
 @click.option(
     "--addr",
     default="127.0.0.1",

@@ -21,7 +21,7 @@ from connectorkit_s3.client_sending import Outgoing, PartSizes
 from connectorkit_s3.client_transfers import NAMES, Transfers, note_if_left
 from connectorkit_s3.credentials import expire
 from connectorkit_s3.operations import expect_copied, facts_of, kind_of
-from connectorkit_s3.sdk import equip, stay, user_agent
+from connectorkit_s3.sdk import equip, presign, stay, user_agent
 from connectorkit_s3.settling import Look, settle
 
 if TYPE_CHECKING:
@@ -109,20 +109,8 @@ def _make_client(arguments: Mapping[str, Any]) -> Any:
     )
     events = client.meta.events
     events.register_first("needs-retry.s3", stay, unique_id="connectorkit-stay")
-    events.register_first("choose-signer.s3", _presign, unique_id="connectorkit-v4")
+    events.register_first("choose-signer.s3", presign, unique_id="connectorkit-v4")
     return client
-
-
-def _presign(signature_version: Any, **_kwargs: object) -> str | None:
-    """Sign URLs as requests are signed.
-
-    By default botocore signs them by a version that new buckets of S3, and many servers
-    that speak like it, do not take any more.
-    """
-    for what in ("query", "presign-post"):
-        if signature_version in {f"v4-{what}", f"s3v4-{what}"}:
-            return f"s3v4-{what}"
-    return None
 
 
 def _add_policies(

@@ -34,6 +34,9 @@ class S3Copies(S3Transfers):
         path1 = self._strip_protocol(path1)
         bucket, key, version = self.split_path(path1)
         info = await self._info(path1, bucket, key, version_id=version)
+        if info["type"] == "directory":
+            # S3 has no directories to make.
+            return
         _, _, parts = info.get("ETag", "").strip('"').partition("-")
         if preserve_etag and parts:
             blocks = await self._blocks_of(info, int(parts))

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Reading", "S3Body"]
 
+# Who takes no notice of the condition may find that the range is not there any more.
+_OF_ANOTHER_VERSION = {
+    HTTPStatus.PRECONDITION_FAILED,
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+}
+
 
 class Reading(Pinned):
     """One GetObject, in as many attempts as it takes.
@@ -46,7 +52,7 @@ class Reading(Pinned):
             answer = await self._fs.send("get_object", self._more, kwargs)
         except OSError as error:
             is_pinned = "IfMatch" in kwargs
-            if is_pinned and status_of(error) == HTTPStatus.PRECONDITION_FAILED:
+            if is_pinned and status_of(error) in _OF_ANOTHER_VERSION:
                 raise changed(op) from error
             raise
         try:

@@ -14,7 +14,7 @@ from dateutil.tz import tzutc
 
 from connectorkit import __version__
 
-__all__ = ["RETRIES", "equip", "stay", "time_of", "user_agent"]
+__all__ = ["RETRIES", "equip", "presign", "stay", "time_of", "user_agent"]
 
 # One owner of retries: botocore makes one attempt.
 RETRIES = {"mode": "standard", "total_max_attempts": 1}
@@ -83,3 +83,15 @@ def stay(request_dict: dict[str, Any], response: Any = None, **_kwargs: object) 
     is_told = "x-amz-bucket-region" in headers or about.get("Error", {}).get("Region")
     if not is_told:
         request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+
+def presign(signature_version: Any, **_kwargs: object) -> str | None:
+    """Sign URLs as requests are signed.
+
+    By default botocore signs them by a version that new buckets of S3, and many servers
+    that speak like it, do not take any more.
+    """
+    for what in ("query", "presign-post"):
+        if signature_version in {f"v4-{what}", f"s3v4-{what}"}:
+            return f"s3v4-{what}"
+    return None

@@ -10,7 +10,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 from s3fs.core import calculate_chunksize, version_id_kw
 
 from connectorkit import ObjectChanged
-from connectorkit.atomic import replacing
+from connectorkit.atomic import in_the_way, replacing
 from connectorkit.together import together
 from connectorkit_s3.uploading import upload
 from connectorkit_s3.wire import S3Wire
@@ -131,9 +131,12 @@ class S3Transfers(S3Wire):
         max_concurrency: int | None = None,
         **_options: Any,
     ) -> None:
-        if os.path.isdir(lpath):  # noqa: ASYNC240, PTH112 - as s3fs does
-            return
         bucket, key, version = self.split_path(rpath)
+        if os.path.isdir(lpath):  # noqa: ASYNC240, PTH112 - as s3fs does
+            if key and await self._is_object(bucket, key):
+                raise in_the_way(rpath, lpath)
+            # What is asked for is a folder, too.
+            return
         names = {
             "Bucket": bucket,
             "Key": key,
@@ -258,6 +261,13 @@ class S3Transfers(S3Wire):
             # takes no notice would replace what is there.
             await self._refuse_taken(path)
         return {"IfNoneMatch": "*"}
+
+    async def _is_object(self, bucket: str, key: str) -> bool:
+        try:
+            await self._call_s3("head_object", Bucket=bucket, Key=key)
+        except FileNotFoundError:
+            return False
+        return True
 
     async def _refuse_taken(self, path: str) -> None:
         bucket, key, _ = self.split_path(path)

@@ -26,7 +26,7 @@ from connectorkit_s3.operations import (
 )
 from connectorkit_s3.reading import Reading, S3Body
 from connectorkit_s3.remedies import status_of
-from connectorkit_s3.sdk import RETRIES, equip, stay, user_agent
+from connectorkit_s3.sdk import RETRIES, equip, presign, stay, user_agent
 from connectorkit_s3.settling import settled
 
 if TYPE_CHECKING:
@@ -96,9 +96,9 @@ class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
             equip(self.session)
         client = await super().set_session(*args, **kwargs)
         self._s3creator.connectorkit_pid = _pid()
-        client.meta.events.register_first(
-            "needs-retry.s3", stay, unique_id="connectorkit-stay"
-        )
+        events = client.meta.events
+        events.register_first("needs-retry.s3", stay, unique_id="connectorkit-stay")
+        events.register_first("choose-signer.s3", presign, unique_id="connectorkit-v4")
         return client
 
     _connect = set_session

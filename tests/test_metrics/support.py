@@ -186,7 +186,7 @@ class Meter:
         pipeline = Pipeline([self.policy, again], scope or self.scope())
         made = 0
 
-        def attempt(_op: object) -> None:
+        def attempt(op: Operation) -> None:
             nonlocal made
             made += 1
             self.clock.advance(seconds if made == 1 else 0)
@@ -194,6 +194,7 @@ class Meter:
                 raise error
             if made < attempts:
                 raise ConnectionResetError("once more")
+            op.origin.bytes = size
 
         op = pipeline.operation(name, kind, bucket=bucket, path=path, size=size)
         try:
