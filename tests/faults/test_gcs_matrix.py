@@ -359,7 +359,7 @@ _FOR_EVER: dict[str, Fault] = {
 @pytest.mark.parametrize("fault", _FOR_EVER)
 @pytest.mark.parametrize("name", _CALLS)
 def test_fault_that_stays(name: str, fault: str, place: Place, tmp_path: Path) -> None:
-    """A request that always fails is sent as often as attempts are configured.
+    """A request that always fails is sent as often as attempts are configured (F3).
 
     The call ends with the last error, which says so; nothing is left by half.
     """
@@ -485,7 +485,7 @@ def test_retry_after(place: Place, clock: VirtualClock) -> None:
 
 @pytest.mark.parametrize("name", _CALLS)
 def test_bare(name: str, place: Place, tmp_path: Path) -> None:
-    """Without policies a request that fails is sent once."""
+    """Without policies a request that fails is sent once (F3)."""
     call, operation = _CALLS[name]
     place.proxy.inject(Status(503), times=None, when=operation)
     with pytest.raises(_FAILURES):
