@@ -7,12 +7,11 @@ or the new ones, whole, and no upload that somebody forgot.
 
 from __future__ import annotations
 
-import math
-from collections import Counter, defaultdict
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count, product
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fsspec.asyn import sync
@@ -22,8 +21,6 @@ from connectorkit import (
     CircuitOpen,
     DeadlineExceeded,
     ObjectChanged,
-    Policy,
-    hookimpl,
 )
 from connectorkit.testing import (
     Drip,
@@ -37,14 +34,13 @@ from connectorkit.testing import (
     WholeForRange,
 )
 from connectorkit_s3.faults import classify
+from faults.impatient import Impatient, TeachesImpatience
 from faults.s3_places import ATTEMPTS, RETRY, Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from connectorkit import Operation
-    from connectorkit.policy import Flow
     from connectorkit.testing import Fault, Request
     from connectorkit_s3.filesystem import ConnectorS3FileSystem
     from servers import MotoS3, RcloneS3
@@ -509,40 +505,11 @@ def test_listing_that_changes(
             place.store.delete_object(Bucket=place.bucket, Key=f"listed/{new}")
 
 
-class Impatient(Policy):
-    """Waits for a second for what is known to stall, and for ever for all else.
-
-    The time that a healthy request takes on a busy machine decides nothing.
-
-    Attributes:
-        stalls: How often the n-th operation of a name on a path stalls.
-    """
-
-    name = "impatient"
-    rank = 70
-    stalls: ClassVar[dict[tuple[str, str, int], float]] = {}
-    seen: ClassVar[defaultdict[tuple[str, str], int]] = defaultdict(int)
-
-    def around(self, op: Operation) -> Flow:
-        place = op.name, op.path
-        if op.origin.attempts == 0:
-            self.seen[place] += 1
-        stalls = self.stalls.get((*place, self.seen[place]), 0)
-        return (yield op.within(1.0) if op.origin.attempts < stalls else op)
-
-
 @pytest.fixture
 def impatient() -> Iterator[object]:
     """Make a plugin with the policy `impatient`."""
-
-    class Plugin:
-        @hookimpl
-        def connectorkit_policies(self) -> list[type[Policy]]:
-            return [Impatient]
-
-    yield Plugin()
-    Impatient.stalls.clear()
-    Impatient.seen.clear()
+    yield TeachesImpatience()
+    Impatient.forget()
 
 
 _STALLS = {
@@ -645,10 +612,7 @@ def _stall(cell: Cell, deed: Deed, kind: Kind, times: int | None) -> None:
         "delete_objects": cell.place.bucket,
     }
     path = paths.get(deed.operation, cell.path)
-    number = deed.after + 1
-    Impatient.stalls[deed.operation, path, number] = (
-        math.inf if times is None else times
-    )
+    Impatient.expect(deed.operation, path, deed.after + 1, times=times)
 
 
 @pytest.mark.parametrize("name", DEEDS)
