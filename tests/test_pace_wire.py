@@ -120,6 +120,7 @@ def test_throttled(
     with pytest.raises(_FAILURES):
         read(it.path)
     [rate] = it.rates
+    assert rate is not None
     assert rate == pytest.approx(7, rel=0.2)
     assert it.waited(lambda: read(it.path)) == pytest.approx(1 / rate, abs=0.01)
     assert it.waited(lambda: it.kit.resolve("other").fs.cat_file(it.path)) == 0
@@ -150,6 +151,7 @@ def test_boto3_door(
     with pytest.raises(ClientError):
         it.get(client)
     [rate] = it.rates
+    assert rate is not None
     assert rate == pytest.approx(7, rel=0.2)
     by_door = it.waited(lambda: it.get(client))
     by_filesystem = it.waited(lambda: it.fs.cat_file(it.path))
