@@ -443,6 +443,7 @@ _TOGETHER = [name for name in _CALLS if name != "write_start"]
         (Stall(), "for ever", [*_CALLS]),
         # Of an answer without a body not even the head comes, yet the server did it.
         (Stall(at=0.5), "once", _TOGETHER),
+        (Stall(at=0.5), "once", ["write_start"]),
         (Stall(at=0.5), "for ever", [*_CALLS]),
     ],
     ids=lambda value: "" if isinstance(value, list) else str(value),
