@@ -1,4 +1,4 @@
-"""The circuit breaker against a plain reference: whatever happens, in any order."""
+"""The circuit breaker against a plain reference: whatever happens, any order (E25)."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def test_a_timeout_keeps_its_text(
 
 
 def test_a_cancelled_call_is_an_error(loop: asyncio.AbstractEventLoop) -> None:
-    """Beneath its caller: by itself, or by whoever ends the loop's tasks.
+    """Beneath its caller: by itself, or by whoever ends the loop's tasks (F1).
 
     fsspec's own bridge returns None, which looks like an empty success.
     """

@@ -50,7 +50,7 @@ class TestFolder:
 
     @pytest.mark.parametrize("prefix", ["runs/a", "runs/a/", "/runs/a"])
     def test_stays_inside(self, memory: Connector, prefix: str) -> None:
-        """A folder's name is no beginning of another's, nor is it a file's."""
+        """A folder's name is no beginning of another's, nor is it a file's (E22)."""
         names = ("runs/a/1", "runs/a/b/2", "runs/ab/3", "runs/a.txt", "runs/b/4")
         for name in names:
             memory.fs.pipe_file(f"/{name}", b"x")
@@ -63,7 +63,7 @@ class TestFolder:
         "prefix", ["", "/", "//", ".", "..", "a/../b", "a//b", "s3://bucket/a", "./a"]
     )
     def test_refuses(self, memory: Connector, prefix: str) -> None:
-        """An empty prefix, and one that is no plain path, is refused before a look."""
+        """An empty prefix, or one that is no plain path, is refused unasked (E22)."""
         memory.fs.pipe_file("/a/b", b"x")
         with pytest.raises(ValueError, match="cleanup"):
             memory.cleanup(prefix)
@@ -151,7 +151,7 @@ class TestBatches:
     """A listing is streamed, and deleted by batches."""
 
     def test_many(self, rclone_s3: RcloneS3, rclone_bucket: str) -> None:
-        """More keys than a page, or a delete, may hold all go."""
+        """More keys than a page, or a delete, may hold all go (E22)."""
         folder = rclone_s3.root / rclone_bucket / "runs"
         folder.mkdir()
         for number in range(2001):
@@ -189,7 +189,7 @@ class TestErrors:
     """What fails is reported, and raised by nothing."""
 
     def test_per_key(self) -> None:
-        """Keys that the service does not delete are named with what it said."""
+        """Keys that the service does not delete are named with what it said (E22)."""
         keys = [(f"runs/{number}", _OLD) for number in range(5)]
         refused = (
             b"<DeleteResult><Error><Key>runs/3</Key><Code>AccessDenied</Code>"

@@ -104,7 +104,7 @@ def family(base: type[Exception]) -> Iterable[type[Exception]]:
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda base: base.__module__)
 def test_every_error_of_a_client_is_in_the_table(client: type[Exception]) -> None:
-    """Its missing credentials, bad arguments and unknown endpoints are permanent."""
+    """Its missing credentials, bad arguments, unknown endpoints are permanent (E10)."""
     found = {each.__name__: classify(each.__new__(each)) for each in {*family(client)}}
     passing = {name: it for name, it in found.items() if it != Verdict(Fault.PERMANENT)}
 

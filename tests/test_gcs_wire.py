@@ -487,7 +487,7 @@ class TestReading:
     def test_cancelled_beneath(
         self, wire: Wire, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A read that is cancelled beneath its caller is an error, not None."""
+        """A read that is cancelled beneath its caller is an error, not None (F1)."""
         wire.google.put("key", _CONTENT)
 
         async def cancelled(*_args: Any, **_options: Any) -> bytes:
@@ -1019,7 +1019,7 @@ class TestLooking:
     def test_is_raised(
         self, wire: Wire, look: Callable[[Any], object], status: int
     ) -> None:
-        """It is raised, not taken for an empty folder or a no."""
+        """It is raised, not taken for an empty folder or a no (E12)."""
         wire.misbehave(lambda _: gcs_error(status))
         with pytest.raises(PermissionError if status == 403 else HttpError):
             look(wire.fs)

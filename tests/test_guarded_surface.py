@@ -274,7 +274,7 @@ _FILES = (
 
 
 def test_every_file_method_is_known() -> None:
-    """What any of these files can do is called below, or harmless for a reason."""
+    """What any of these files can do is called below, or harmless (F5)."""
     known = {*READS, *WRITES} - {"__iter__", "__next__"}
     assert _public(*_FILES) == known | (FILE_HARMLESS.keys() & _public(*_FILES))
     assert known.isdisjoint(FILE_HARMLESS)
@@ -301,7 +301,7 @@ def _opened(inner: str, tmp_path: Path, mode: str) -> tuple[Guard, Any]:
 @pytest.mark.parametrize("method", READS)
 @pytest.mark.parametrize("inner", ["local", "memory", "shelf"])
 def test_read_is_guarded(inner: str, method: str, tmp_path: Path) -> None:
-    """What is read comes through the pipeline."""
+    """What is read comes through the pipeline (F5)."""
     guard, file = _opened(inner, tmp_path, "rb")
     if not hasattr(file, method):
         assert inner == "shelf" or method == "readuntil"
@@ -336,7 +336,7 @@ def test_fetches_are_counted() -> None:
 @pytest.mark.parametrize("method", WRITES)
 @pytest.mark.parametrize("inner", ["local", "memory"])
 def test_write_in_place_is_guarded(inner: str, method: str, tmp_path: Path) -> None:
-    """What changes a file in place is an operation, and never tried twice."""
+    """What changes a file in place is an operation, and never tried twice (F5)."""
     guard, file = _opened(inner, tmp_path, "r+b")
     WRITES[method](file)
     assert guard.ops
@@ -346,7 +346,7 @@ def test_write_in_place_is_guarded(inner: str, method: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("inner", ["local", "memory", "shelf"])
 def test_staged_file_is_guarded(inner: str, tmp_path: Path) -> None:
-    """What is written is one operation, when the file is closed."""
+    """What is written is one operation, when the file is closed (F5)."""
     guard, file = _opened(inner, tmp_path, "wb")
     for method in WRITES.keys() - {"close"}:
         WRITES[method](file)

@@ -309,7 +309,7 @@ class TestFailure:
 
     @pytest.mark.parametrize("step", range(5))
     def test_is_repeated(self, step: int) -> None:
-        """Wherever one attempt fails, the next one sends all of it."""
+        """Wherever one attempt fails, the next one sends all of it (E23)."""
         shelf = Shelf({"file": OLD})
         guard = Guard(shelf)
         with guard.fs.open("file", "wb") as file:

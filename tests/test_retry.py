@@ -99,7 +99,7 @@ class TestAttempts:
 
     @both_ways
     def test_of_two_retries_the_inner_has_done_its_part(self, way: Way) -> None:
-        """What one gave up is not tried again by another around it: 3, not 9."""
+        """What one gave up is not tried again by another around it: 3, not 9 (E11)."""
         inner, outer = Stack(retry()), Stack(retry())
         service = Service(lambda: failure(Fault.TRANSIENT))
         outcome = outer.outcome(Service(lambda: inner.outcome(service)), way=way)
@@ -145,7 +145,7 @@ class TestDelays:
         assert stack.clock.slept == [1, 2, 4, 8, 16, 20, 20]
 
     def test_a_delay_lies_between_nothing_and_its_most(self) -> None:
-        """Of 10,000 draws none is below 0 or above the cap, and they are spread.
+        """Of 10,000 draws none is below 0 or above the cap, and they are spread (E9).
 
         A thousand clients that failed together come back apart: no twentieth of the
         time sees three times its share.

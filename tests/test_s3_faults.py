@@ -219,7 +219,7 @@ def _kinds(module: Any) -> list[type[Exception]]:
     "kind", _kinds(botocore.exceptions), ids=lambda kind: kind.__name__
 )
 def test_every_class_of_botocore(kind: type[Exception]) -> None:
-    """Only the network's own errors are an outage; a new class is permanent.
+    """Only the network's own errors are an outage; a new class is permanent (E10).
 
     Credentials that are missing, arguments that do not fit and endpoints that nobody
     knows would be no other the second time.

@@ -601,7 +601,7 @@ class TestOperations:
     def test_of_each_method(
         self, watched: ConnectorS3FileSystem, s3: Place, method: str, tmp_path: Path
     ) -> None:
-        """Its operations are these, of these kinds and paths, and parts of a call.
+        """Its operations are these, of these kinds and paths, parts of a call (F5).
 
         The proxy counts one request for each.
         """
@@ -683,7 +683,7 @@ class TestStandingAlone:
         ],
     )
     def test_default_policies(self, s3: Place, key: str, more: dict[str, Any]) -> None:
-        """They are those of connectors that name none; there are no other retries."""
+        """They are those of connectors that name none; no others try again (F2)."""
         s3.put(key, _CONTENT)
         fs = ConnectorS3FileSystem(**self.arguments(s3), **more)
         names = [policy.name for policy in fs.pipeline.policies]
@@ -712,7 +712,7 @@ class TestStandingAlone:
         variables: dict[str, str],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """No variable of botocore's makes it try again."""
+        """No variable of botocore's makes it try again (F2)."""
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         with s3.kit_with(policies={"enabled": []}) as kit:
@@ -763,7 +763,7 @@ class TestRefusals:
     def test_looks(
         self, s3: Place, look: str, status: int, family: type[Exception]
     ) -> None:
-        """A busy service and a refusal are no answer to what was asked."""
+        """A busy service and a refusal are no answer to what was asked (E12)."""
         s3.proxy.inject(Status(status), times=None)
         with pytest.raises(family) as caught:
             _LOOKS[look](s3.fs, s3.bucket)
@@ -875,7 +875,7 @@ class TestErrors:
     def test_answers_are_not_tried_again(
         self, s3: Place, key: str, answer: Status
     ) -> None:
-        """s3fs makes an OSError of each; what the service said of it decides."""
+        """s3fs makes an OSError of each; what the service said of it decides (F4)."""
         s3.put(key, _CONTENT)
         s3.proxy.inject(answer, times=None)
         with pytest.raises(OSError, match="Injected"):
@@ -912,7 +912,7 @@ class TestErrors:
             assert s3.asked() == {"get_object": 5}
 
     def test_cancelled_is_no_result(self, s3: Place, key: str) -> None:
-        """Who waits for a call that is cancelled beneath hears of it."""
+        """Who waits for a call that is cancelled beneath hears of it (F1)."""
         s3.put(key, _CONTENT)
         s3.proxy.inject(Stall())
         results: list[Any] = []
@@ -1014,7 +1014,7 @@ class Spent(io.BytesIO):
 
 
 class TestBodies:
-    """What is sent again is what was sent, or it is not sent again."""
+    """What is sent again is what was sent, or it is not sent again (E6)."""
 
     @pytest.mark.parametrize("fault", [Status(503), ResetBeforeReply(), LoseReply()])
     @pytest.mark.parametrize("kind", ["bytes", "bytearray", "BytesIO", "file"])

@@ -9,9 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from connectorkit import ConfigError, ConnectorKit, InvalidSettings, UnknownConnector
+from connectorkit import (
+    CircuitOpen,
+    ConfigError,
+    ConnectorKit,
+    InvalidSettings,
+    UnknownConnector,
+)
+from connectorkit.testing import (
+    FaultProxy,
+    LoseReply,
+    ResetBeforeReply,
+    ResetMidBody,
+    Status,
+    VirtualClock,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from servers import RcloneS3
@@ -98,6 +113,64 @@ def test_its_listings_are_never_stale(rclone_s3: RcloneS3, rclone_bucket: str) -
         other.pipe_file(f"{rclone_bucket}/new", b"1")
         assert fs.ls(rclone_bucket, detail=False) == [f"{rclone_bucket}/new"]
         assert fs.exists(f"{rclone_bucket}/new")
+
+
+@pytest.fixture
+def behind(rclone_s3: RcloneS3) -> Iterator[tuple[FaultProxy, dict[str, Any]]]:
+    """Name a store that is reached through a proxy."""
+    with FaultProxy(rclone_s3.endpoint_url) as proxy:
+        reach = {**credentials(rclone_s3), "endpoint_url": proxy.url}
+        yield proxy, {"provider": "minio", "credentials": reach}
+
+
+def test_policies_apply_to_it(
+    behind: tuple[FaultProxy, dict[str, Any]], rclone_bucket: str
+) -> None:
+    """What passes is tried again; an outage is met as often as is configured, and ends.
+
+    Then the circuit is open, and nothing is sent: as of a user's connector.
+    """
+    proxy, store = behind
+    config = {
+        "system": {"WORKFLOW_EXECUTION": store},
+        "policies": {"retry": {"attempts": 4}, "breaker": {"failures": 5}},
+    }
+    with ConnectorKit(config, clock=VirtualClock()) as kit:
+        fs = kit.resolve(WORKFLOW_ID).fs
+        path = f"{rclone_bucket}/key"
+        for fault in (Status(500), ResetBeforeReply(), LoseReply()):
+            proxy.clear()
+            proxy.inject(fault, when="put_object")
+            fs.pipe_file(path, b"content")
+            assert proxy.count() == proxy.count("put_object") == 2
+        proxy.clear()
+        proxy.inject(ResetMidBody(), when="get_object")
+        assert fs.cat_file(path) == b"content"
+        assert proxy.count() == proxy.count("get_object") == 2
+
+        proxy.clear()
+        proxy.inject(Status(500), times=None, when="get_object")
+        with pytest.raises(OSError, match="Injected") as caught:
+            fs.cat_file(path)
+        assert "4 attempts" in caught.value.__notes__[0]
+        assert proxy.count() == proxy.count("get_object") == 4
+        with pytest.raises(CircuitOpen) as refused:
+            fs.cat_file(path)
+        assert refused.value.circuit == "download"
+        assert proxy.count() == proxy.count("get_object") == 5
+
+
+def test_its_own_policies_are_its_own(
+    behind: tuple[FaultProxy, dict[str, Any]], rclone_bucket: str
+) -> None:
+    """A store's table may turn them off: a request that fails is sent once."""
+    proxy, store = behind
+    config = {"system": {"WORKFLOW_EXECUTION": {**store, "policies": []}}}
+    with ConnectorKit(config) as kit:
+        proxy.inject(Status(500), times=None)
+        with pytest.raises(OSError, match="Injected"):
+            kit.resolve(WORKFLOW_ID).fs.cat_file(f"{rclone_bucket}/key")
+    assert proxy.count() == proxy.count("get_object") == 1
 
 
 def test_no_other_type_is_imported_for_it() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from connectorkit.filesystem import Releasable
-from connectorkit.testing import VirtualClock
+from connectorkit.testing import FaultProxy, Stall, VirtualClock
 from contracts.places import kit_at, settings_for, sockets_to
 from contracts.stub import Answer, Request, Stub, gcs_object, s3_object
 
@@ -80,6 +81,77 @@ def test_one_for_each_loop(place: tuple[str, dict[str, Any], str]) -> None:
         first, second = asyncio.run(main(kit)), asyncio.run(main(kit))
         assert first is not second
         assert kit.resolve("it").fs.cat_file(f"{folder}/file") == b"content"
+
+
+@pytest.mark.parametrize("fault", [Stall(), Stall(at=0.5)], ids=str)
+@pytest.mark.parametrize("verb", ["cat", "pipe", "find", "rm"])
+@pytest.mark.parametrize("type_id", _SERVERS)
+def test_loop_goes_on_while_the_server_stalls(
+    type_id: str, verb: str, fault: Stall, request: pytest.FixtureRequest
+) -> None:
+    """While a request stands still the loop turns as it likes (E8).
+
+    With the default policies, and by count: a loop that waited for the server would
+    never come to let it go.
+    """
+    server: S3Server | GcsEmulator = request.getfixturevalue(_SERVERS[type_id])
+    folder = f"{server.bucket()}/folder"
+
+    async def beat(proxy: FaultProxy) -> int:
+        await asyncio.to_thread(proxy.wait_stalled)
+        beats = 0
+        for _ in range(1000):
+            await asyncio.sleep(0)
+            beats += proxy.stalled
+        return beats
+
+    async def main(proxy: FaultProxy, settings: dict[str, Any]) -> Any:
+        policies: dict[str, Any] = {}
+        async with kit_at(type_id, settings, policies=policies) as kit:
+            fs = kit.resolve("it").async_fs()
+            path = f"{folder}/file"
+            await fs._pipe_file(path, _CONTENT)
+            calls = {
+                "cat": lambda: fs._cat_file(path),
+                "pipe": lambda: fs._pipe_file(path, _CONTENT),
+                "find": lambda: fs._find(folder),
+                "rm": lambda: fs._rm_file(path),
+            }
+            proxy.inject(fault)
+            stalled = asyncio.create_task(calls[verb]())
+            assert await asyncio.create_task(beat(proxy)) == 1000
+            assert not stalled.done()
+            proxy.release()
+            return await stalled
+
+    with FaultProxy(server.endpoint_url) as proxy:
+        settings = {**settings_for(type_id, server), "endpoint_url": proxy.url}
+        result = asyncio.run(main(proxy, settings))
+    assert result == {"cat": _CONTENT, "find": [f"{folder}/file"]}.get(verb, result)
+
+
+@pytest.mark.parametrize("type_id", _SERVERS)
+def test_threads_go_on_while_the_server_stalls(
+    type_id: str, request: pytest.FixtureRequest
+) -> None:
+    """A thread whose request stands still holds up none of the others (E8)."""
+    server: S3Server | GcsEmulator = request.getfixturevalue(_SERVERS[type_id])
+    folder = f"{server.bucket()}/folder"
+    with FaultProxy(server.endpoint_url) as proxy:
+        settings = {**settings_for(type_id, server), "endpoint_url": proxy.url}
+        with kit_at(type_id, settings, policies={}) as kit:
+            fs = kit.resolve("it").fs
+            for name in ("stalled", "other"):
+                fs.pipe_file(f"{folder}/{name}", _CONTENT)
+            proxy.inject(Stall())
+            with ThreadPoolExecutor(1) as threads:
+                stalled = threads.submit(fs.cat_file, f"{folder}/stalled")
+                proxy.wait_stalled()
+                for _ in range(10):
+                    assert fs.cat_file(f"{folder}/other") == _CONTENT
+                assert not stalled.done()
+                proxy.release()
+                assert stalled.result() == _CONTENT
 
 
 def test_outside_of_a_loop() -> None:

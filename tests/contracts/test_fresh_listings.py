@@ -35,7 +35,7 @@ def pair(
 def test_what_another_changes_is_seen(
     pair: tuple[AbstractFileSystem, AbstractFileSystem, str],
 ) -> None:
-    """After each look, what another writes, grows or removes is seen by the next."""
+    """After each look, what another writes, grows, removes is seen by the next (F5)."""
     mine, anothers, bucket = pair
     folder = f"{bucket}/folder"
 

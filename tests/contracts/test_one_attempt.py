@@ -1,4 +1,4 @@
-"""One request of a connector is one request on the wire, whatever befalls it.
+"""One request of a connector is one on the wire, whatever befalls it (F2, F3).
 
 s3fs, botocore, gcsfs and aiohttp would each repeat it on their own, uncounted: 250
 times where all of them see a dropped connection. At a stub, since no real server can be

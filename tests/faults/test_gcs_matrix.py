@@ -13,12 +13,23 @@ import secrets
 import urllib.error
 import urllib.request
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import aiohttp
 import pytest
+from google.oauth2.credentials import Credentials
 
-from connectorkit import ConnectorKit, Operation, Policy, hookimpl
+from connectorkit import (
+    CircuitOpen,
+    ConnectorKit,
+    DeadlineExceeded,
+    Operation,
+    Policy,
+    hookimpl,
+)
 from connectorkit.errors import AttemptTimedOut, ObjectChanged, WrongAnswer
 from connectorkit.testing import (
     Drip,
@@ -34,7 +45,9 @@ from connectorkit.testing import (
     VirtualClock,
     WholeForRange,
 )
+from connectorkit_gcs.filesystem import ConnectorGCSFileSystem
 from connectorkit_gcs.json_client import HttpError
+from faults.impatient import Impatient, TeachesImpatience
 from servers import GcsEmulator
 
 if TYPE_CHECKING:
@@ -42,6 +55,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fsspec import AbstractFileSystem
+
+    from connectorkit.testing import Request
 
 _ATTEMPTS = 3
 _CHUNK = 1 << 18
@@ -118,14 +133,15 @@ def clock() -> VirtualClock:
     return VirtualClock()
 
 
+def _settings(proxy: FaultProxy) -> dict[str, str]:
+    about = {"token": "anon", "project_id": "test-project"}
+    return {**about, "endpoint_url": proxy.url}
+
+
 @pytest.fixture(scope="module")
 def kit(listening: FaultProxy, clock: VirtualClock) -> Iterator[ConnectorKit]:
     """Make connectors that differ by their policies."""
-    settings = {
-        "token": "anon",
-        "project_id": "test-project",
-        "endpoint_url": listening.url,
-    }
+    settings = _settings(listening)
 
     def connector(*policies: str, **tables: Any) -> dict[str, Any]:
         base = {"type": "gcs", "settings": settings, "policies": [*policies, "counts"]}
@@ -135,16 +151,12 @@ def kit(listening: FaultProxy, clock: VirtualClock) -> Iterator[ConnectorKit]:
         "connectors": {
             "bare": connector(),
             "it": connector("retry"),
-            "patient": connector(
-                "retry", "timeout", timeout={"seconds": 1, "slowest": 1e12}
-            ),
-            "impatient": connector(
-                "retry", "timeout", timeout={"seconds": 0.3, "slowest": 1e12}
-            ),
+            "impatient": connector("retry", "impatient"),
         }
     }
     with ConnectorKit(config, clock=clock) as kit:
         kit.register(_Teaches(), "counts")
+        kit.register(TeachesImpatience(), "impatient")
         yield kit
 
 
@@ -202,17 +214,32 @@ class Place:
 
 
 @pytest.fixture
-def place(
+def places(
     kit: ConnectorKit, listening: FaultProxy, emulator: GcsEmulator, bucket: str
-) -> Iterator[Place]:
-    """Put one old object into a bucket behind a proxy that does no harm yet."""
-    it = Place(kit, listening, emulator.endpoint_url, bucket)
-    it.put(_OLD)
-    yield it
-    it.clear()
+) -> Iterator[Places]:
+    """Put old objects into a bucket behind a proxy that does no harm yet."""
+    made = []
+
+    def make() -> Place:
+        made.append(Place(kit, listening, emulator.endpoint_url, bucket))
+        made[-1].put(_OLD)
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.clear()
     listening.heal()
     listening.clear()
+    Impatient.forget()
 
+
+@pytest.fixture
+def place(places: Places) -> Place:
+    """Put one there."""
+    return places()
+
+
+Places: TypeAlias = "Callable[[], Place]"
 
 # What is done, and what it comes to.
 _Call: TypeAlias = "Callable[[AbstractFileSystem, str, Path], object]"
@@ -266,7 +293,7 @@ _CALLS: dict[str, tuple[_Call, str]] = {
     "cp": (lambda fs, path, _: fs.cp_file(path, f"{path}-2"), "objects.rewrite"),
     "rm": (lambda fs, path, _: fs.rm_file(path), "objects.delete"),
 }
-_BODILESS = {"rm"}
+_USUAL = {"read": 2, "prefetch": 4, "write_part": 3}
 
 
 def _assert_done(name: str, result: object, place: Place) -> None:
@@ -317,12 +344,11 @@ def test_fault_that_passes(name: str, fault: str, place: Place, tmp_path: Path) 
     result = call(place.fs(), place.path, tmp_path)
     _assert_done(name, result, place)
     place.assert_counted()
-    usual = {"read": 2, "prefetch": 4, "write_part": 3}.get(name, 1)
     further = 1
     if name == "write_part" and not fault.startswith("429"):
         is_taken = fault in {"lose_reply", "reset_mid_body", "truncate"}
         further = 1 if is_taken else 2
-    assert place.requests()[operation] == usual + further
+    assert place.requests()[operation] == _USUAL.get(name, 1) + further
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
@@ -346,8 +372,11 @@ def test_fault_of_each_chunk(
     }
 
 
+_UNHEARD = {"reset_mid_body", "truncate", "lose_reply"}
 _FOR_EVER: dict[str, Fault] = {
     "429": Status(429),
+    "500": Status(500),
+    "502": Status(502),
     "503": Status(503),
     "reset": ResetBeforeReply(),
     "reset_mid_body": ResetMidBody(),
@@ -359,7 +388,7 @@ _FOR_EVER: dict[str, Fault] = {
 @pytest.mark.parametrize("fault", _FOR_EVER)
 @pytest.mark.parametrize("name", _CALLS)
 def test_fault_that_stays(name: str, fault: str, place: Place, tmp_path: Path) -> None:
-    """A request that always fails is sent as often as attempts are configured.
+    """A request that always fails is sent as often as attempts are configured (F3).
 
     The call ends with the last error, which says so; nothing is left by half.
     """
@@ -370,7 +399,7 @@ def test_fault_that_stays(name: str, fault: str, place: Place, tmp_path: Path) -
     assert f"{_ATTEMPTS} attempts" in it.value.__notes__[0]
     assert place.requests()[operation] == _ATTEMPTS
     place.assert_counted()
-    is_answered = fault in {"429", "503", "reset"}
+    is_answered = fault in {"429", "500", "502", "503", "reset"}
     stored = place.content()
     if name == "rm":
         assert (stored is None) is not is_answered
@@ -401,31 +430,199 @@ def test_answer_for_good(name: str, status: int, place: Place, tmp_path: Path) -
     assert place.content() == _OLD
 
 
-@pytest.mark.parametrize("name", ["cat", "get", "put", "write_part", "list"])
-def test_stall(name: str, place: Place, tmp_path: Path) -> None:
-    """A request that is never answered is given up after its time, and sent again."""
+# A request to an upload does not tell whose it is: who begins one is by itself.
+_TOGETHER = [name for name in _CALLS if name != "write_start"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "often", "names"),
+    [
+        (Stall(), "once", _TOGETHER),
+        (Stall(), "once", ["write_start"]),
+        # Who cannot begin one is in nobody's way.
+        (Stall(), "for ever", [*_CALLS]),
+        # Of an answer without a body not even the head comes, yet the server did it.
+        (Stall(at=0.5), "once", _TOGETHER),
+        (Stall(at=0.5), "once", ["write_start"]),
+        (Stall(at=0.5), "for ever", [*_CALLS]),
+    ],
+    ids=lambda value: "" if isinstance(value, list) else str(value),
+)
+def test_stall(
+    fault: Fault, often: str, names: list[str], places: Places, tmp_path: Path
+) -> None:
+    """A server that falls silent costs an attempt each time, and no more.
+
+    All calls at a time: their attempts end when their time is up.
+    """
+    at = {name: places() for name in names}
+    fs, times = at[names[0]].fs("impatient"), 1 if often == "once" else None
+    for name, place in at.items():
+        operation = _CALLS[name][1]
+        place.proxy.inject(fault, times=times, when=_is_of(place, operation))
+        path = f"{place.bucket}/{place.folder}/" if name == "list" else place.path
+        # What reads ahead has several under way.
+        for number in range(1, 2 if times else 10):
+            Impatient.expect(operation, path, number, times=times)
+
+    def outcome(name: str) -> object:
+        folder = tmp_path / name
+        folder.mkdir()
+        try:
+            return _CALLS[name][0](fs, at[name].path, folder)
+        except Exception as error:  # noqa: BLE001 - returned
+            return error
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        outcomes = dict(zip(names, threads.map(outcome, names), strict=True))
+    log = at[names[0]].proxy.log
+    at[names[0]].assert_counted()
+    for name, result in outcomes.items():
+        place, operation = at[name], _CALLS[name][1]
+        asked = [each for each in log if _is_of(place, operation)(each)]
+        if often == "once":
+            _assert_done(name, result, place)
+            further = 2 if name == "write_part" and fault == Stall() else 1
+            assert len(asked) == _USUAL.get(name, 1) + further
+        else:
+            assert isinstance(result, AttemptTimedOut)
+            assert f"{_ATTEMPTS} attempts" in result.__notes__[0]
+            assert len(asked) == _ATTEMPTS
+            allowed: set[bytes | None] = {_OLD}
+            if fault != Stall() and name in {"put", "rm"}:
+                allowed = {_NEW if name == "put" else None}
+            assert place.content() in allowed
+
+
+def _is_of(place: Place, operation: str) -> Callable[[Request], bool]:
+    """Tell requests of one place from others, where they say whose they are."""
+    is_alone = operation in {"resumable.upload", "objects.insert"}
+
+    def is_of(request: Request) -> bool:
+        is_told = place.folder in f"{request.path} {request.query}"
+        return request.operation == operation and (is_told or is_alone)
+
+    return is_of
+
+
+@pytest.mark.parametrize("name", [name for name in _CALLS if name != "rm"])
+def test_drip(name: str, place: Place, tmp_path: Path) -> None:
+    """An answer that comes in small pieces is read to its end, and asked for once.
+
+    To a delete there is none.
+    """
     call, operation = _CALLS[name]
-    place.proxy.inject(Stall(), when=operation)
-    result = call(place.fs("patient"), place.path, tmp_path)
+    size = 20_000 if name in _READS else 50
+    rule = place.proxy.inject(
+        Drip(size=size, interval=0.001), times=None, when=operation
+    )
+    result = call(place.fs(), place.path, tmp_path)
     _assert_done(name, result, place)
+    assert place.requests()[operation] == rule.fired == _USUAL.get(name, 1)
     place.assert_counted()
 
 
-def test_stall_that_stays(place: Place, tmp_path: Path) -> None:
-    """A body that stands still for good ends in a time-out, as often as configured."""
-    place.proxy.inject(Stall(at=0.5), times=None, when="objects.download")
-    with pytest.raises(AttemptTimedOut):
-        _get(place.fs("impatient"), place.path, tmp_path)
-    assert place.requests() == {"objects.download": _ATTEMPTS}
+@pytest.fixture(scope="module")
+def tokens(listening: FaultProxy) -> Tokens:
+    """Open a filesystem whose credentials can be renewed, with the default policies."""
+    tokens = Tokens()
+    tokens.fs = ConnectorGCSFileSystem(
+        token=tokens.credentials(),
+        endpoint_url=listening.url,
+        project="test-project",
+        skip_instance_cache=True,
+    )
+    tokens.fs.pipeline.scope.clock = VirtualClock()
+    return tokens
 
 
-@pytest.mark.parametrize("name", ["cat", "range", "get"])
-def test_drip(name: str, place: Place, tmp_path: Path) -> None:
-    """A body that comes in small pieces is read to its end by one request."""
-    place.proxy.inject(Drip(size=20_000, interval=0.001), when="objects.download")
-    result = _READS[name](place.fs(), place.path, tmp_path)
+class Tokens:
+    """Access tokens, and how often there was a new one."""
+
+    fs: Any
+
+    def __init__(self) -> None:
+        self.renewed = 0
+
+    def credentials(self) -> Credentials:
+        """Return some that are good for long, unless the service refuses them."""
+
+        def renew(_request: Any, scopes: Any) -> tuple[str, datetime]:
+            del scopes
+            self.renewed += 1
+            return f"token-{self.renewed}", later
+
+        later = datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)
+        return Credentials("token-0", expiry=later, refresh_handler=renew)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("name", _CALLS)
+def test_expired_token(name: str, tokens: Tokens, place: Place, tmp_path: Path) -> None:
+    """A token that is refused is renewed, and asked with once more; then it is final.
+
+    With the default policies.
+    """
+    call, operation = _CALLS[name]
+    # What was refused to a test before is renewed by now, and its retries forgotten.
+    tokens.fs.cat_file(place.path)
+    tokens.fs.pipeline.scope.clock.advance(3600)
+    place.proxy.clear()
+    place.proxy.inject(Status(401, "authError"), when=operation)
+    before = tokens.renewed
+    result = call(tokens.fs, place.path, tmp_path)
     _assert_done(name, result, place)
-    assert place.requests() == {"objects.download": 1}
+    assert place.requests()[operation] == _USUAL.get(name, 1) + 1
+    assert tokens.renewed == before + 1
+
+    place.put(_OLD)
+    place.proxy.inject(Status(401, "authError"), times=None, when=operation)
+    place.proxy.clear()
+    with pytest.raises(HttpError):
+        call(tokens.fs, place.path, tmp_path)
+    assert place.requests()[operation] == 2
+    # An upload is cancelled by a request of its own, with a token of its own.
+    assert tokens.renewed == before + 2 + (name == "write_part")
+    assert place.content() == _OLD
+
+
+@pytest.mark.parametrize("name", _CALLS)
+def test_default_stack(
+    name: str, listening: FaultProxy, place: Place, tmp_path: Path
+) -> None:
+    """With the default policies no more is asked than attempts are configured.
+
+    What heals, heals; what does not, raises its own error or that of an open circuit.
+    """
+    call, operation = _CALLS[name]
+    clock = VirtualClock()
+    connector = {
+        "type": "gcs",
+        "settings": _settings(listening),
+        "retry": {"attempts": _ATTEMPTS, "base_delay": 0},
+    }
+    with ConnectorKit({"connectors": {"it": connector}}, clock=clock) as kit:
+        fs = kit.resolve("it").fs
+        for fault, times in product(_FOR_EVER, (1, None)):
+            place.put(_OLD)
+            place.proxy.clear()
+            place.proxy.inject(_FOR_EVER[fault], times=times, when=operation)
+            try:
+                result = call(fs, place.path, tmp_path)
+            except (CircuitOpen, DeadlineExceeded, *_FAILURES):
+                stored = place.content()
+                is_changed = name in {"put", "rm"} and fault in _UNHEARD
+                assert stored == _OLD or (
+                    is_changed and stored == (_NEW if name == "put" else None)
+                )
+                assert times is None
+            else:
+                _assert_done(name, result, place)
+            place.proxy.heal()
+            # A chunk that was not answered costs one more.
+            most = _USUAL.get(name, 1) + 1 + (name == "write_part")
+            assert place.requests()[operation] <= (most if times else _ATTEMPTS)
+            # The circuit half-opens, and the service's pace is forgotten.
+            clock.advance(3600)
 
 
 @pytest.mark.parametrize("content", [None, _OLD])
@@ -485,7 +682,7 @@ def test_retry_after(place: Place, clock: VirtualClock) -> None:
 
 @pytest.mark.parametrize("name", _CALLS)
 def test_bare(name: str, place: Place, tmp_path: Path) -> None:
-    """Without policies a request that fails is sent once."""
+    """Without policies a request that fails is sent once (F3)."""
     call, operation = _CALLS[name]
     place.proxy.inject(Status(503), times=None, when=operation)
     with pytest.raises(_FAILURES):

@@ -68,7 +68,7 @@ def exported(meter: Meter) -> dict[str, set[str]]:
     ("names", "module"), [("connectorkit", own), ("source", source)]
 )
 def test_documented_series_are_there(names: str, module: Any) -> None:
-    """The table has exactly the series that a run of everything leaves, and labels."""
+    """The table has exactly the series, and labels, that a run of all leaves (E20)."""
     meter = Meter(names=names)
     smoke(meter)
     assert exported(meter) == table(module)
@@ -130,7 +130,7 @@ def test_source_circuits_are_there_from_the_start() -> None:
 
 @pytest.mark.parametrize("names", ["connectorkit", "source"])
 def test_failures_are_in_the_durations(names: str) -> None:
-    """Half of all timed out after 50 s: the 99th percentile shows it."""
+    """Half of all timed out after 50 s: the 99th percentile shows it (E21)."""
     meter = Meter(names=names)
     for _ in range(10):
         meter.run(seconds=0.002)
