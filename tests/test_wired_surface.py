@@ -124,14 +124,11 @@ ABSENT = {("s3", "created"), ("gcs", "open_async")}
 SILENT = {("gcs", "mkdirs")}
 
 
-def _cells() -> Iterator[Any]:
+def _cells() -> Iterator[tuple[str, str]]:
     for type_id, kind in _CLASSES.items():
         for method in OTHERS:
             if hasattr(kind, method):
-                is_broken = (type_id, method) == ("gcs", "upload")
-                why = "a coroutine of another meaning has its name"
-                marks = [pytest.mark.xfail(strict=True, reason=why)] * is_broken
-                yield pytest.param(type_id, method, marks=marks)
+                yield type_id, method
 
 
 def _methods(kind: type) -> dict[str, Any]:

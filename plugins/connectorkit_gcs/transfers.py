@@ -275,7 +275,9 @@ class GCSTransfers(GCSWire):
             view, step = memoryview(data), _step(chunksize)
             starts = range(0, len(data), step)
             chunks = (bytes(view[start : start + step]) for start in starts)
-            done = await self._upload(about, chunks, len(data), partial(md5_of, data))
+            done = await self._send_chunks(
+                about, chunks, len(data), partial(md5_of, data)
+            )
         checker.update(data)
         checker.validate_json_response(done)
         await self._write_file_cache_update(path)
@@ -321,7 +323,7 @@ class GCSTransfers(GCSWire):
             else:
                 chunks = _chunks(file, size, _step(chunksize))
                 md5 = partial(_md5_of_file, lpath, size)
-                done = await self._upload(about, chunks, size, md5, sent)
+                done = await self._send_chunks(about, chunks, size, md5, sent)
             checker.validate_json_response(done)
         await self._write_file_cache_update(rpath)
 
@@ -331,7 +333,7 @@ class GCSTransfers(GCSWire):
             raise ValueError("Cannot write to specific object generation")
         return About(bucket=bucket, key=key, **about)
 
-    async def _upload(
+    async def _send_chunks(
         self,
         about: About,
         chunks: Iterable[bytes],
