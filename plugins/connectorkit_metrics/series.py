@@ -161,6 +161,11 @@ class Series(Collector):
             child = self._children[key] = metric.labels(*labels)
         return child
 
+    def _organization(self, name: str) -> str:
+        """Return the label of an organisation, by the first policy that has any."""
+        labels = (it.labels.organization(name) for it in [*self._ledgers.values()])
+        return next(filter(None, labels), "")
+
     def _shifted(self, name: tuple[str, ...], event: CircuitChanged) -> Tally[int]:
         """Note a circuit's change; return how many are half open (1) and open (2)."""
         tally = self._circuits.setdefault(name, Tally())
