@@ -6,6 +6,7 @@ import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from connectorkit.call import Call
 from connectorkit.errors import CheckFailed, MissingExtra, NotPicklable
 from connectorkit.objects import ObjectInfo
 from connectorkit.operation import Kind
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from connectorkit.cleanup import CleanupReport
     from connectorkit.connector_type import ConnectorType
     from connectorkit.kit import ConnectorKit
+    from connectorkit.operation import Operation
     from connectorkit.pipeline import Pipeline
     from connectorkit.policy import Policy
     from connectorkit.pool import Opened, Pool
@@ -184,6 +186,8 @@ class Connector:
             path=path,
             is_repeatable=is_repeatable,
         )
+        if pipeline.is_by_call and op.call is None:
+            return _as_call(pipeline, op, fn)  # type: ignore[no-any-return]
         if not _is_plain_function(fn) and inspect.iscoroutinefunction(fn):
             return pipeline.arun(op, lambda _op: fn())  # type: ignore[return-value]
         return pipeline.run(op, lambda _op: fn())
@@ -286,6 +290,21 @@ class Connector:
                 "connectorkit.toml, and it travels as its ID."
             )
         return _resolve_again, (self.id, self._source)
+
+
+def _as_call(pipeline: Pipeline, op: Operation, fn: Callable[[], Any]) -> Any:
+    """Run an operation as a call, of which all that is called in it is a part."""
+    if inspect.iscoroutinefunction(fn):
+        return _arun_as_call(pipeline, op, fn)
+    with Call(pipeline.scope) as op.call:
+        return pipeline.run(op, lambda _op: fn())
+
+
+async def _arun_as_call(
+    pipeline: Pipeline, op: Operation, fn: Callable[[], Any]
+) -> Any:
+    with Call(pipeline.scope) as op.call:
+        return await pipeline.arun(op, lambda _op: fn())
 
 
 def _is_plain_function(fn: Callable[..., Any]) -> bool:
