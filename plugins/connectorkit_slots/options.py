@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 from connectorkit import ConfigError
 from connectorkit.clock import SYSTEM_CLOCK
-from connectorkit_slots.keys import Keys, checked_limit
+from connectorkit_slots.keys import Keys, checked_id, checked_limit
 
 if TYPE_CHECKING:
     from connectorkit.clock import Clock
 
-__all__ = ["Rules", "SlotOptions"]
+__all__ = ["Rules", "SlotOptions", "checked_seconds"]
 
 _HOUR: Final = 3600.0
 _DAY: Final = 24 * _HOUR
+_MOST_HOURS: Final = 30 * 24
 
-STALE_VARIABLE: Final = "API_DEPLOYMENT_RATE_LIMIT_STALE_ENTRY_HOURS"
-TTL_VARIABLE: Final = "API_DEPLOYMENT_RATE_LIMIT_TTL_HOURS"
+_STALE_VARIABLE: Final = "API_DEPLOYMENT_RATE_LIMIT_STALE_ENTRY_HOURS"
+_TTL_VARIABLE: Final = "API_DEPLOYMENT_RATE_LIMIT_TTL_HOURS"
 
 
 class SlotOptions(TypedDict, total=False):
@@ -37,7 +38,7 @@ class SlotOptions(TypedDict, total=False):
             called in the caller's thread, or on its event loop, for each decision.
         global_limit: How many slots there are for all organisations together.
         lease: Seconds after which a slot is free unless it is renewed; held ones are,
-            after a third of it. 30 by default.
+            after a third of it. 30 by default; not looked at with scheme "started".
         namespace: Limiters of one namespace share their slots; the hash tag of all
             keys, so that one node of a cluster has them all. "slots" by default.
         scheme: "leases" (default): scores are when a slot lapses. "started": they are
@@ -75,3 +76,173 @@ class SlotOptions(TypedDict, total=False):
     config: Mapping[str, Any] | None
     emit: Callable[[Any], None] | None
     clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a limiter's options come to.
+
+    Attributes:
+        keys: The names of its keys.
+        window: What is added to a score to have the time at which a slot lapses.
+        is_started: Whether scores are start times, which nobody renews.
+        lease: Seconds for which a slot lasts.
+        key_ttl: Seconds for which keys outlive a slot; None for as long as it lasts.
+    """
+
+    keys: Keys
+    window: float
+    is_started: bool
+    lease: float
+    key_ttl: float | None
+    org_limit: int | None
+    org_limits: Mapping[str, int] | Callable[[str], int | None] | None
+    global_limit: int | None
+    on_error: str
+    processes: int
+    pause: float
+    emit: Callable[[Any], None] | None
+    clock: Clock
+
+    @classmethod
+    def of(cls, given: SlotOptions) -> Rules:
+        """Return the rules of options.
+
+        Raises:
+            ValueError: An option is out of bounds, or does not fit another one.
+            TypeError: There is no such option.
+            ConfigError: A variable of the environment holds no number of hours.
+        """
+        its = _merged(given)
+        is_started = _one_of("scheme", its, "leases", "started") == "started"
+        is_source = _one_of("names", its, "own", "source") == "source"
+        if is_source and not is_started:
+            raise ValueError(
+                "names='source' needs scheme='started': the source's own code, which "
+                "shares those keys, takes scores for start times."
+            )
+        stale, ttl = _cutoff_and_ttl(its) if is_started else (0.0, None)
+        return cls(
+            keys=Keys.source()
+            if is_source
+            else Keys.own(its.get("namespace", "slots")),
+            window=stale,
+            is_started=is_started,
+            lease=stale if is_started else _seconds("lease", its, 30.0),
+            key_ttl=ttl,
+            org_limit=_limit("org_limit", its),
+            global_limit=_limit("global_limit", its),
+            org_limits=_limits(its.get("org_limits")),
+            on_error=_one_of("on_error", its, "local", "open", "closed"),
+            processes=checked_limit("processes", its.get("processes", 1)),
+            pause=_seconds("pause", its, 0.5),
+            emit=its.get("emit"),
+            clock=its.get("clock", SYSTEM_CLOCK),
+        )
+
+    def lasting(self, lease: float | None) -> float:
+        """Return for how many seconds a slot lasts if this was asked for.
+
+        Raises:
+            ValueError: It is no number of seconds.
+        """
+        return self.lease if lease is None else checked_seconds("lease", lease)
+
+    def limit(self, org: str) -> int | None:
+        """Return an organisation's limit, but for the one that Redis may have stored.
+
+        Raises:
+            ValueError: What the host says is no limit.
+        """
+        own = self.org_limits
+        said = own(org) if callable(own) else own.get(org) if own else None
+        if said is None:
+            return self.org_limit
+        return checked_limit(f"The limit of organization {org!r}", said)
+
+    def key_seconds(self, lease: float) -> tuple[float, float]:
+        """Return for how long keys last at least, and from when they are prolonged."""
+        if self.key_ttl is not None:
+            return self.key_ttl, self.key_ttl
+        return lease + 1, 2 * lease + 60
+
+
+def checked_seconds(what: str, value: object) -> float:
+    """Return a number of seconds.
+
+    Raises:
+        ValueError: It is none, or is not above 0 and at most 30 days.
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (is_number and 0 < value <= 30 * _DAY):  # type: ignore[operator]
+        raise ValueError(
+            f"{what} is {value!r}: it has to be a number of seconds above 0, and at "
+            "most 30 days."
+        )
+    return float(value)  # type: ignore[arg-type]
+
+
+def _merged(given: SlotOptions) -> dict[str, Any]:
+    config = given.get("config") or {}
+    its = {**config, **given}
+    if unknown := sorted(its.keys() - SlotOptions.__annotations__.keys()):
+        raise TypeError(f"A limiter has no option {unknown[0]!r}.")
+    return its
+
+
+def _one_of(name: str, its: Mapping[str, Any], *words: str) -> str:
+    """Return a word; the first is the default."""
+    word = its.get(name, words[0])
+    if word not in words:
+        raise ValueError(f"{name} is {word!r}: it has to be one of {', '.join(words)}.")
+    return str(word)
+
+
+def _limit(name: str, its: Mapping[str, Any]) -> int | None:
+    limit = its.get(name)
+    return None if limit is None else checked_limit(name, limit)
+
+
+def _cutoff_and_ttl(its: Mapping[str, Any]) -> tuple[float, float]:
+    cutoff = _seconds("stale_cutoff", its, _hours(_STALE_VARIABLE, 1))
+    ttl = _seconds("key_ttl", its, _hours(_TTL_VARIABLE, 6))
+    if ttl < cutoff:
+        raise ValueError(
+            f"key_ttl, {ttl:g} s, is less than stale_cutoff, {cutoff:g} s: slots "
+            "would vanish with their key."
+        )
+    return cutoff, ttl
+
+
+def _seconds(name: str, its: Mapping[str, Any], default: float) -> float:
+    return checked_seconds(name, its.get(name, default))
+
+
+def _hours(variable: str, default: float) -> float:
+    text = os.environ.get(variable)
+    if not text:
+        return default * _HOUR
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0 < hours <= _MOST_HOURS:
+        raise ConfigError(
+            f"{variable} is {text!r} in the environment: it has to be a number of "
+            "hours above 0."
+        )
+    return hours * _HOUR
+
+
+def _limits(
+    given: Mapping[str, int] | Callable[[str], int | None] | None,
+) -> Mapping[str, int] | Callable[[str], int | None] | None:
+    """Check what can be checked now."""
+    if isinstance(given, Mapping):
+        return {
+            checked_id("An organization in org_limits", org): checked_limit(
+                f"The limit of organization {org!r}", limit
+            )
+            for org, limit in given.items()
+        }
+    return given

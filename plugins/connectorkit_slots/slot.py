@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from connectorkit_slots.errors import SlotLost
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
     from connectorkit.clock import Clock
 
-__all__ = ["AsyncSlot", "Holding", "Mode", "Share", "Slot", "Usage"]
+__all__ = ["AsyncSlot", "Holding", "Mode", "Share", "Slot", "Usage", "margin"]
 
 Mode: TypeAlias = Literal["redis", "local", "open"]
+
+
+def margin(left: float) -> float:
+    """Return how many seconds before the end of a lease its holder is told."""
+    return min(left / 10, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,8 @@ class Holding:
         scopes: How far each scope was used when it was given: "org:…", "global" and
             those that the host named.
     """
+
+    give_back: Callable[[Holding], Any]
 
     def __init__(  # noqa: PLR0913 - a record
         self,
@@ -153,8 +161,6 @@ class Holding:
 class Slot(Holding):
     """The right to run one execution, until it is released or its lease ends."""
 
-    give_back: Callable[[Holding], object]
-
     def release(self) -> None:
         """Give it back; a second time does nothing.
 
@@ -167,8 +173,6 @@ class Slot(Holding):
 
 class AsyncSlot(Holding):
     """As `Slot`, for an event loop."""
-
-    give_back: Callable[[Holding], Awaitable[object]]
 
     async def release(self) -> None:
         """Give it back; a second time does nothing."""
