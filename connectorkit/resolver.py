@@ -237,18 +237,34 @@ class Resolver:
         names = config.policies
         if names is None:
             names = self._config.policies.enabled
-        for name in sorted({*config.tables} - {*(names or DEFAULT_POLICIES)}):
-            self._policy(name, connector_id)
+        tables = self._tables(connector_id, config)
+        for name in sorted({*tables} - {*(names or DEFAULT_POLICIES)}):
+            self._policy(name, connector_id, tables[name])
+            if names is None:
+                raise ConfigError(
+                    f"Connector {connector_id!r} has settings of the policy {name!r}, "
+                    "which is not on by default: name it in its `policies`."
+                )
         if names is None:
-            if not config.tables:
+            if not tables:
                 return self.default_policies()
-            return self._defaults(connector_id, config.tables)
+            return self._defaults(connector_id, tables)
         policies = tuple(
-            self._policy(name, connector_id, config.tables.get(name, {}))
-            for name in names
+            self._policy(name, connector_id, tables.get(name, {})) for name in names
         )
         check_order(policies, f"connector {connector_id!r}")
         return policies
+
+    def _tables(
+        self, connector_id: str, config: ConnectorConfig
+    ) -> dict[str, dict[str, Any]]:
+        """Return the tables of a connector's policies; a tenant's refer to nothing."""
+        if not config.trusted and has_reference(config.tables):
+            raise ConfigError(
+                f"The policies of connector {connector_id!r}: a reference to the "
+                "host's environment or files is refused beside a tenant's settings."
+            )
+        return config.tables
 
     def default_policies(self) -> tuple[Policy, ...]:
         """Make the policies of connectors that name none, outermost first.
@@ -293,6 +309,12 @@ class Resolver:
             )
         policy, _ = found
         merged = {**self._config.policies.tables.get(name, {}), **(table or {})}
+        try:
+            merged = reveal(merged, os.environ)
+        except ConfigError as error:
+            raise ConfigError(
+                f"Policy {name!r} of connector {connector_id!r}: {error}."
+            ) from None
         try:
             settings = policy.Settings.model_validate(merged)
         except ValidationError as error:

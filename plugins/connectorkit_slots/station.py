@@ -1,0 +1,143 @@
+"""Stations: where policies of equal settings have their slots from in a process."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import dataclasses
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from connectorkit.events import SlotDecided, SlotsUsed, SlotWasLost
+from connectorkit_slots.limiter import SlotLimiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from connectorkit.scope import Scope
+    from connectorkit_slots.policy import SlotsSettings
+    from connectorkit_slots.slot import Slot
+
+__all__ = ["Place", "Station"]
+
+T = TypeVar("T")
+# Each is busy for a round trip, or for as long as Redis is waited for: 0.1 s.
+_MOST_THREADS: Final = 8
+# Seconds for which the end of the program waits for slots to be given back.
+_PATIENCE: Final = 1.0
+
+
+class Station:
+    """The limiter of all connectors whose policies have equal settings.
+
+    Each connector is an organization of it, by a name that the whole fleet has for it.
+
+    Loops ask by threads of its own: a client of theirs would have to end with each of
+    them, and could not take back what was asked for by who is cancelled meanwhile.
+    """
+
+    def __init__(self, settings: SlotsSettings) -> None:
+        self._limiter = SlotLimiter.from_url(
+            settings.url.get_secret_value(),
+            cluster=settings.cluster,
+            org_limit=settings.limit,
+            lease=settings.lease,
+            namespace="calls",
+            on_error=settings.on_error,
+            processes=settings.processes,
+            emit=self._emit,
+        )
+        self._user: Callable[[], Scope | None] = lambda: None
+        self._beside = ThreadPoolExecutor(_MOST_THREADS, "connectorkit-slots")
+        self._returned: SimpleQueue[Slot | None] = SimpleQueue()
+        self._porter = threading.Thread(
+            target=_carry,
+            args=(self._returned,),
+            name="connectorkit-slots-returned",
+            daemon=True,
+        )
+        self._porter.start()
+        weakref.finalize(self, self._returned.put, None).atexit = False
+        _stations.add(self)
+
+    def take(self, name: str, scope: Scope, execution_id: str) -> Slot:
+        """Take a slot, which is renewed until it is given back.
+
+        Args:
+            name: Of a connector's identity, in the whole fleet.
+            scope: Who hears of it, and of renewals from now on.
+            execution_id: Of the call; the same if it has to ask again.
+
+        Raises:
+            SlotLimitExceeded: All of them are taken.
+            SlotsUnavailable: Redis is away, and by the settings nothing stands in.
+        """
+        self._user = weakref.ref(scope)
+        return self._limiter.take(name, execution_id)
+
+    def give_back(self, slot: Slot) -> None:
+        """Give a slot back, in the background: it may be a loop that asks."""
+        self._returned.put(slot)
+
+    async def beside_loop(self, function: Callable[[], T]) -> T:
+        """Run what blocks beside the running loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._beside, function)
+
+    def finish(self) -> None:
+        """Wait until what was given back is."""
+        self._returned.put(None)
+        self._porter.join(_PATIENCE)
+
+    def _emit(self, event: object) -> None:
+        """Tell the kit that asked last; to hosts identities are connectors' affairs."""
+        scope = self._user()
+        if scope is None:
+            return
+        if isinstance(event, SlotDecided | SlotsUsed | SlotWasLost):
+            event = dataclasses.replace(event, organization="")
+        if isinstance(event, SlotDecided | SlotsUsed) and event.scope == "org":
+            event = dataclasses.replace(event, scope="connector")
+        if isinstance(event, SlotDecided) and event.outcome == "refused":
+            event = dataclasses.replace(event, outcome="waits")
+        scope.emit(event)
+
+
+class Place:
+    """The slots of one connector: what a process remembers of its identity.
+
+    Args:
+        station: Returns where they come from.
+    """
+
+    def __init__(self, station: Callable[[], Station]) -> None:
+        self._find = station
+        self._name: str | None = None
+
+    @cached_property
+    def station(self) -> Station:
+        """Where they come from."""
+        return self._find()
+
+    def take(self, scope: Scope, execution_id: str) -> Slot:
+        """Take a slot, as `Station.take` does."""
+        if self._name is None:
+            self._name = scope.fleet_identity()
+        return self.station.take(self._name, scope, execution_id)
+
+
+_stations: weakref.WeakSet[Station] = weakref.WeakSet()
+
+
+def _carry(returned: SimpleQueue[Slot | None]) -> None:
+    while (slot := returned.get()) is not None:
+        slot.release()
+
+
+@atexit.register
+def _finish_all() -> None:
+    for station in list(_stations):
+        station.finish()
