@@ -146,11 +146,11 @@ class SlotDecided:
     """A slot was asked for, and given or refused.
 
     Attributes:
-        outcome: "granted" or "refused".
+        outcome: "granted" or "refused"; "waits" for a call that asks again in a moment.
         mode: Who decided: "redis", or, while it was away, what stands in for it:
             "local", "open" or "closed".
-        scope: The kind of scope that was full, such as "org" or "global"; empty if none
-            was.
+        scope: The kind of scope that was full, such as "org", "global" or "connector";
+            empty if none was.
         organization: For whom; empty if for no organisation.
     """
 
@@ -165,7 +165,7 @@ class SlotsUsed:
     """Redis told how many slots of a scope are in use.
 
     Attributes:
-        scope: The kind of scope, such as "org" or "global".
+        scope: The kind of scope, such as "org", "global" or "connector".
         used: How many are.
         limit: How many there are.
         organization: Whose; empty if no organisation's.

@@ -120,7 +120,7 @@ class AsyncSlotLimiter:
         was_here = self._desk.forget(organization, execution)
         ask = self._desk.verbs.release(organization, execution)
         try:
-            return bool(await self._store.run(ask))
+            return self._desk.verbs.released(await self._store.run(ask))[0]
         except Away as error:
             if self._desk.rules.on_error == "closed":
                 raise self._desk.unavailable(error) from error.__cause__
@@ -198,8 +198,9 @@ class AsyncSlotLimiter:
         is_done = False
         try:
             if self._desk.asks_redis():
-                await self._store.run(ask)
+                reply = await self._store.run(ask)
                 is_done = True
+                self._desk.given_back(slot, reply)
         except Away:
             self._desk.went_away()
         finally:

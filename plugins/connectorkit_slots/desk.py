@@ -276,6 +276,15 @@ class Desk(Generic[S]):
         self.forget(slot.organization, slot.execution_id, slot.token)
         return self.verbs.release(slot.organization, slot.execution_id, slot.token)
 
+    def given_back(self, slot: Holding, reply: Sequence[Any]) -> None:
+        """Tell how many slots are in use without one that was released."""
+        if self.rules.emit is not None:
+            _, used = self.verbs.released(reply)
+            known = {
+                n: Share(used[n], s.limit) for n, s in slot.scopes.items() if n in used
+            }
+            self._tell_use(slot.organization, known)
+
     def forget(self, org: str, execution_id: str, token: str = "") -> bool:
         """Strike a slot out of this process's own book; tell whether it was there."""
         return self._book.drop(self.rules.keys.member(org, execution_id), token)
@@ -324,8 +333,12 @@ class Desk(Generic[S]):
             return
         org = claim.organization
         self.tell(SlotDecided(outcome, mode, full.partition(":")[0], org))
+        if mode == "redis":
+            self._tell_use(org, scopes)
+
+    def _tell_use(self, org: str, scopes: Mapping[str, Share]) -> None:
         for name, share in scopes.items():
-            if share.limit is not None and mode == "redis":
+            if share.limit is not None:
                 kind = name.partition(":")[0]
                 owner = org if kind == "org" else ""
                 self.tell(SlotsUsed(kind, share.used, share.limit, owner))

@@ -174,7 +174,7 @@ class SlotLimiter:
         was_here = self._desk.forget(organization, execution)
         ask = self._desk.verbs.release(organization, execution)
         try:
-            return bool(self._store.run(ask))
+            return self._desk.verbs.released(self._store.run(ask))[0]
         except Away as error:
             if self._desk.rules.on_error == "closed":
                 raise self._desk.unavailable(error) from error.__cause__
@@ -265,10 +265,11 @@ class SlotLimiter:
         ask = self._desk.let_go(slot)
         if self._desk.asks_redis():
             try:
-                self._store.run(ask)
+                reply = self._store.run(ask)
             except Away:
                 self._desk.went_away()
             else:
+                self._desk.given_back(slot, reply)
                 return
         self._desk.release_later(ask)
 

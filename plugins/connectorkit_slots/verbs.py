@@ -171,6 +171,12 @@ class Verbs:
         args = (*self._head, keys.member(org, execution_id), token)
         return Ask(self._release, self._keys, (*args, f"org:{org}", GLOBAL))
 
+    @staticmethod
+    def released(reply: Sequence[Any]) -> tuple[bool, dict[str, int]]:
+        """Return whether there was one, and how many slots its scopes have in use."""
+        names = map(_text, reply[1::2])
+        return bool(reply[0]), dict(zip(names, reply[2::2], strict=True))
+
     def usage(self, org: str) -> Ask:
         """Ask how far an organisation uses its slots."""
         return self._of_organization(self._usage, org)
