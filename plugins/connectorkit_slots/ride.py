@@ -116,7 +116,7 @@ class Ride:
             if self._full is not None and now < self._full.again:
                 return self._full
             try:
-                slot = self._place.take(self._scope, self._id)
+                slot = self._ask()
             except SlotLimitExceeded as full:
                 return self._note(full, now)
             with self._lock:
@@ -124,6 +124,18 @@ class Ride:
                 # Whoever wanted it may have gone meanwhile.
                 self._give_back_if_done()
             return None
+
+    def _ask(self) -> Slot:
+        station = self._place.station
+        # It may be one of this process's own that is on its way back.
+        is_coming = station.is_giving_back
+        try:
+            return self._place.take(self._scope, self._id)
+        except SlotLimitExceeded:
+            if not is_coming:
+                raise
+        station.settle()
+        return self._place.take(self._scope, self._id)
 
     def _note(self, full: SlotLimitExceeded, now: float) -> Full:
         # By half at random, so that those who were refused together ask apart.

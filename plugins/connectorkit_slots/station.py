@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import atexit
 import dataclasses
+import logging
 import threading
 import weakref
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from queue import SimpleQueue
@@ -25,9 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["Place", "Station"]
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 # Each is busy for a round trip, or for as long as Redis is waited for: 0.1 s.
 _MOST_THREADS: Final = 8
-# Seconds for which the end of the program waits for slots to be given back.
+# Seconds for which anybody waits for slots to be given back.
 _PATIENCE: Final = 1.0
 
 
@@ -53,10 +56,12 @@ class Station:
         )
         self._user: Callable[[], Scope | None] = lambda: None
         self._beside = ThreadPoolExecutor(_MOST_THREADS, "connectorkit-slots")
-        self._returned: SimpleQueue[Slot | None] = SimpleQueue()
+        # What is given back, and what of it is not yet there.
+        self._returned: SimpleQueue[Slot | threading.Event | None] = SimpleQueue()
+        self._under_way: deque[Slot] = deque()
         self._porter = threading.Thread(
             target=_carry,
-            args=(self._returned,),
+            args=(self._returned, self._under_way),
             name="connectorkit-slots-returned",
             daemon=True,
         )
@@ -81,7 +86,19 @@ class Station:
 
     def give_back(self, slot: Slot) -> None:
         """Give a slot back, in the background: it may be a loop that asks."""
+        self._under_way.append(slot)
         self._returned.put(slot)
+
+    @property
+    def is_giving_back(self) -> bool:
+        """Whether not all that was given back is there already."""
+        return bool(self._under_way)
+
+    def settle(self) -> None:
+        """Wait until what was given back is there."""
+        passed = threading.Event()
+        self._returned.put(passed)
+        passed.wait(_PATIENCE)
 
     async def beside_loop(self, function: Callable[[], T]) -> T:
         """Run what blocks beside the running loop."""
@@ -99,9 +116,9 @@ class Station:
             return
         if isinstance(event, SlotDecided | SlotsUsed | SlotWasLost):
             event = dataclasses.replace(event, organization="")
-        if isinstance(event, SlotDecided | SlotsUsed) and event.scope == "org":
+        if isinstance(event, SlotDecided | SlotsUsed) and event.scope:
             event = dataclasses.replace(event, scope="connector")
-        if isinstance(event, SlotDecided) and event.outcome == "refused":
+        if isinstance(event, SlotDecided) and event.scope:
             event = dataclasses.replace(event, outcome="waits")
         scope.emit(event)
 
@@ -132,9 +149,18 @@ class Place:
 _stations: weakref.WeakSet[Station] = weakref.WeakSet()
 
 
-def _carry(returned: SimpleQueue[Slot | None]) -> None:
-    while (slot := returned.get()) is not None:
-        slot.release()
+def _carry(
+    returned: SimpleQueue[Slot | threading.Event | None], under_way: deque[Slot]
+) -> None:
+    while (each := returned.get()) is not None:
+        if isinstance(each, threading.Event):
+            each.set()
+            continue
+        try:
+            each.release()
+        except Exception:  # noqa: BLE001 - the next one shall be given back in any case
+            _log.exception("A slot could not be given back: %r.", each)
+        under_way.popleft()
 
 
 @atexit.register
