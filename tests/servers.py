@@ -356,6 +356,7 @@ class RedisServer(Server):
         super().__init__()
         self.is_cluster = is_cluster
         self.password = password
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def endpoint_url(self) -> str:
@@ -371,23 +372,32 @@ class RedisServer(Server):
             "port": port,
             "save": "",
             "appendonly": "no",
-            "dir": tempfile.gettempdir(),
+            "dir": self._folder.name if self._folder else "",
             "requirepass": self.password,
         }
         if self.is_cluster:
-            nodes = f"connectorkit-nodes-{secrets.token_hex(6)}.conf"
-            options |= {"cluster-enabled": "yes", "cluster-config-file": nodes}
+            options["cluster-enabled"] = "yes"
         words = [word for name, each in options.items() for word in (f"--{name}", each)]
         return (str(_redis_server()), *map(str, words))
 
     def start(self) -> None:
         """Start the server and wait until it serves; ServerError if it does not."""
-        if self._process is None and self.is_cluster:
+        if self._process is not None:
+            return
+        self._folder = tempfile.TemporaryDirectory()
+        if self.is_cluster:
             # Room for the bus, 10000 above.
             self._port = self._port or _port_below(55_000)
         super().start()
         if self.is_cluster:
             self._own_all_slots()
+
+    def stop(self) -> None:
+        """End the server's process."""
+        super().stop()
+        if self._process is None and self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
     def _own_all_slots(self) -> None:
         from redis import Redis

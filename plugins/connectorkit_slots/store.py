@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -178,11 +179,12 @@ class AsyncStore:
             Away: Redis cannot be asked now.
         """
         script, keys, args = ask
-        with _or_away():
+        client = self.client
+        with _or_away(), _cancellable():
             try:
-                return await self.client.evalsha(script.sha, len(keys), *keys, *args)
+                return await client.evalsha(script.sha, len(keys), *keys, *args)
             except self._no_script:
-                return await self.client.eval(script.text, len(keys), *keys, *args)
+                return await client.eval(script.text, len(keys), *keys, *args)
 
     async def command(self, *words: str | int) -> Any:
         """Run a command.
@@ -190,7 +192,7 @@ class AsyncStore:
         Raises:
             Away: Redis cannot be asked now.
         """
-        with _or_away():
+        with _or_away(), _cancellable():
             return await self.client.execute_command(*words)
 
 
@@ -203,6 +205,16 @@ def _or_away() -> Iterator[None]:
         if is_away(error):
             raise Away from error
         raise
+
+
+@contextmanager
+def _cancellable() -> Iterator[None]:
+    """Raise a cancellation that redis-py has swallowed, as it may while it connects."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    yield
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 def _address(client: Any) -> object:

@@ -27,9 +27,15 @@ local function record_of(member)
   return found and cjson.decode(found) or nil
 end
 
+-- A limit; nil for none, and for what is none.
+local function valid(limit)
+  local number = tonumber(limit or nil)
+  return number and number >= 1 and number <= 1e9 and math.floor(number) or nil
+end
+
+-- What is stored counts before what the client says.
 local function limit_of(stored, given)
-  local limit = tonumber(stored or nil) or tonumber(given)
-  return limit and limit >= 1 and limit or nil
+  return valid(stored) or valid(given)
 end
 
 -- Bounded, so that no call pays for all that was left behind.

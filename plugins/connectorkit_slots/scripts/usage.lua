@@ -9,4 +9,4 @@ for i = 1, #live, 2 do
   oldest = math.min(oldest, started)
 end
 local limit = redis.call('HGET', state, 'limit:' .. ARGV[4])
-return {used(KEYS[4]), limit or '', milliseconds(now - oldest)}
+return {used(KEYS[4]), valid(limit) or '', milliseconds(now - oldest)}

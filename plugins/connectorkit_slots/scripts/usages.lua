@@ -20,7 +20,7 @@ local answer = {}
 for _, name in ipairs(names) do
   answer[#answer + 1] = name
   answer[#answer + 1] = counts[name]
-  answer[#answer + 1] = redis.call('HGET', state, 'limit:' .. name) or ''
+  answer[#answer + 1] = valid(redis.call('HGET', state, 'limit:' .. name)) or ''
   answer[#answer + 1] = milliseconds(now - oldest[name])
 end
 return answer
