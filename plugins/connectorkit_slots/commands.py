@@ -117,8 +117,11 @@ def show(session: Session, limiter: SlotLimiter, *, org: str) -> None:
         output.document(usage)
     else:
         rows = zip(_COLUMNS, _row(usage), strict=True)
-        is_shown = sys.stdout.isatty()
-        output.record((c.title, c.cell(v) if is_shown else v) for c, v in rows)
+        is_plain = not sys.stdout.isatty()
+        output.record(
+            (its.title, value if value is None or is_plain else its.cell(value))
+            for its, value in rows
+        )
 
 
 @slots.command("list")
@@ -187,7 +190,8 @@ def clear(session: Session, limiter: SlotLimiter, *, org: str, yes: bool) -> Non
     """
     if not yes:
         used = limiter.usage(org).used
-        _confirm(f"Take all {used} slots of {output.one_line(org)} back?")
+        what = "the one slot" if used == 1 else f"all {used} slots"
+        _confirm(f"Take {what} of {output.one_line(org)} back?")
     _done(session, {"organization": org, "cleared": limiter.clear(org)})
 
 

@@ -188,7 +188,7 @@ def test_clear_asks(cli: Cli, limiter: SlotLimiter, space: str) -> None:
     limiter.acquire("org_43", "two")
     args = ("slots", "clear", "org_42", "--namespace", space)
     refused = cli(*args, stdin="n\n")
-    assert "all 1 slots of org_42" in refused.stderr
+    assert "the one slot of org_42" in refused.stderr
     assert refused.exit_code == exits.FAILED
     unanswered = cli(*args, stdin="")
     assert unanswered.exit_code == exits.USAGE
