@@ -112,6 +112,7 @@ def street(redis_server: RedisServer) -> Iterator[Street]:
     """Count calls in the tests' Redis."""
     street = Street(redis_server.endpoint_url)
     yield street
+    soon(lambda: street.total() == 0)
     street.close()
 
 
@@ -756,6 +757,34 @@ class TestAway:
                 and events(stack, SlotDecided)[-1].mode == "redis"
             )
         )
+
+
+@pytest.mark.parametrize("type_id", ["memory", "local"])
+def test_one_slot_will_do(street: Street, tmp_path: Path, type_id: str) -> None:
+    """Whatever a call of a filesystem is made of, it never waits for itself."""
+    settings = {"memory": {"name": street.name}, "local": {"path": str(tmp_path)}}
+    fs = street.connector(
+        type_id,
+        settings=settings[type_id],
+        slots={"url": street.url, "limit": 1, "wait": 0},
+    ).fs
+    content = {f"a/b/{number}": b"x" * number for number in range(5)}
+    fs.makedirs("a/b", exist_ok=True)
+    fs.pipe(content)
+    assert {f"/{path.lstrip('/')}": it for path, it in fs.cat(list(content)).items()}
+    with fs.open("a/file", "wb") as file:
+        file.write(b"0123456789")
+        assert fs.exists("a/b/1")
+    assert fs.cat_ranges(["a/file"] * 3, [0, 1, 2], [3, 4, 5])[2] == b"234"
+    for folder, _, names in fs.walk("a"):
+        for name in names:
+            fs.info(f"{folder}/{name}")
+    assert len(fs.glob("a/**")) >= 6
+    fs.copy("a/b", "a/c", recursive=True)
+    fs.mv("a/c/3", "a/c/33")
+    assert fs.tail("a/file", 3) == b"789"
+    assert fs.du("a") > 0
+    fs.rm("a/b", recursive=True)
 
 
 def test_a_lost_slot_ends_no_call(street: Street) -> None:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
+import prometheus_client
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from connectorkit import (
+    ConnectorKit,
     SlotDecided,
     SlotsReaped,
     SlotsRenewed,
     SlotsUsed,
     SlotWasLost,
 )
+from connectorkit_slots import SlotLimiter
 from test_metrics.support import Meter, matching
 from test_metrics.test_processes import run, scrape
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from prometheus_client.samples import Sample
+
+    from servers import RedisServer
 
 DECISIONS = "connectorkit_slot_decisions_total"
 USED, LIMIT = "connectorkit_slots_used", "connectorkit_slots_limit"
@@ -118,6 +126,43 @@ def test_any_names_are_bounded(names: list[str]) -> None:
     used = [it for it in meter.samples() if it.name == USED]
     assert len({it.labels["scope"] for it in used}) <= 31
     assert len({it.labels["organization"] for it in used}) <= 4
+
+
+def test_a_limiter_and_a_policy_are_counted(redis_server: RedisServer) -> None:
+    """One of the host's own tells the kit; the policy's scopes are connectors."""
+    url, name = redis_server.endpoint_url, uuid4().hex
+    table = {"url": url, "limit": 7}
+    notes = {
+        "type": "memory",
+        "settings": {"name": name},
+        "policies": ["metrics", "slots"],
+        "slots": table,
+    }
+    with ConnectorKit({"connectors": {"notes": notes}}) as kit:
+        connector = kit.resolve("notes")
+        before = whole()
+        emit = kit.registry.emit
+        with (
+            SlotLimiter.from_url(url, namespace=name, org_limit=5, emit=emit) as mine,
+            mine.slot("org_42", "one"),
+        ):
+            assert connector.call("query", "read", whole)
+        after = whole()
+    granted = {"outcome": "granted", "mode": "redis", "organization": ""}
+    more = matching(after, DECISIONS, **granted) - matching(
+        before, DECISIONS, **granted
+    )
+    assert more == 2
+    assert matching(after, LIMIT, scope="connector") == 7
+    assert matching(after, LIMIT, scope="org") == 5
+    assert matching(after, USED, scope="org") == 0
+    assert name not in str(after)
+
+
+def whole() -> list[Sample]:
+    """Return all that this process exports."""
+    families = prometheus_client.REGISTRY.collect()
+    return [sample for family in families for sample in family.samples]
 
 
 def test_workers_are_added_up(tmp_path: Path) -> None:
