@@ -132,7 +132,7 @@ class Slots(Policy):
             seconds = max(0.0, full.again - clock())
             if clock() + seconds >= until:
                 raise SlotLimitExceeded(
-                    f"{op} was not sent: all {full.limit} slots of the connector are "
+                    f"{op} was not sent: the slots of the connector ({full.limit}) are "
                     "taken by other calls; try again later.",
                     "connector",
                     full.used,

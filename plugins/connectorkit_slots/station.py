@@ -7,6 +7,7 @@ import atexit
 import dataclasses
 import logging
 import threading
+import time
 import weakref
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -105,9 +106,12 @@ class Station:
         return await asyncio.get_running_loop().run_in_executor(self._beside, function)
 
     def finish(self) -> None:
-        """Wait until what was given back is."""
+        """Give nothing back any more, once what was returned is there."""
         self._returned.put(None)
-        self._porter.join(_PATIENCE)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the end of that."""
+        self._porter.join(seconds)
 
     def _emit(self, event: object) -> None:
         """Tell the kit that asked last; to hosts identities are connectors' affairs."""
@@ -165,5 +169,9 @@ def _carry(
 
 @atexit.register
 def _finish_all() -> None:
-    for station in list(_stations):
+    stations = list(_stations)
+    for station in stations:
         station.finish()
+    until = time.monotonic() + _PATIENCE
+    for station in stations:
+        station.wait(max(0.0, until - time.monotonic()))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 from redis import Redis
 
+from connectorkit import ConnectorKit
 from connectorkit.cli import exits
 from connectorkit_slots import SlotLimiter
 from servers import RedisServer, free_port
-from test_cli.support import SECRET, only_line
+from test_cli.support import PROGRAM, SECRET, only_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -283,6 +287,46 @@ def test_refuses_what_cannot_be_read(cli: Cli, url: str, args: tuple[str, ...]) 
     result = cli("slots", "list", *args)
     assert result.exit_code == exits.USAGE
     assert SECRET not in only_line(result)
+
+
+def test_it_says_what_to_install(
+    cli: Cli, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without redis-py a line says what to run."""
+    assert url
+    monkeypatch.setitem(sys.modules, "redis", None)
+    result = cli("slots", "list")
+    assert result.exit_code == exits.CONFIG
+    assert "pip install 'connectorkit[redis]'" in only_line(result)
+
+
+def test_other_verbs_are_refused(config: Path, url: str) -> None:
+    """Where a connector's slots are taken, a script learns that it may try again."""
+    with config.open("a") as file:
+        file.write(
+            dedent(f"""
+                [connectors.one]
+                type = "memory"
+                settings = {{ name = "{uuid4()}" }}
+                policies = ["slots"]
+                slots = {{ url = "{url}", limit = 1, wait = 0 }}
+            """)
+        )
+    with ConnectorKit(config) as kit:
+        result = kit.resolve("one").call("list", "list", lambda: elsewhere(config))
+    assert result.returncode == exits.TRY_AGAIN, result.stderr
+    assert "the slots of the connector (1) are taken" in result.stderr
+
+
+def elsewhere(config: Path) -> subprocess.CompletedProcess[str]:
+    """List a connector's files in a process of its own."""
+    return subprocess.run(
+        [PROGRAM, "ls", "one:", "--config", config],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def test_the_verb_is_listed(cli: Cli) -> None:
