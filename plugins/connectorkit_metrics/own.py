@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 __all__ = ["OwnSeries"]
 
 _ATTEMPTS: Final = (1, 2, 3, 5, 8)
+# The kinds of scopes that are there without any of the host's own.
+_SCOPES: Final = {"", "org", "global", "connector"}
 _CIRCUITS: Final = ("upload", "download", "list")
 # Reasons are the words of services, and of policies that others wrote.
 _MOST_REASONS = 30
@@ -176,8 +178,7 @@ class OwnSeries(Series):
         )
         self._reason = Bounded(_MOST_REASONS)
         self._refusal = Bounded(_MOST_REASONS)
-        # A host may limit by scopes of its own.
-        self._scope = Bounded(_MOST_REASONS)
+        self._own_scope = Bounded(_MOST_REASONS)
 
     def _count(self, count: Count) -> None:
         connector, operation, many = (
@@ -251,3 +252,6 @@ class OwnSeries(Series):
                 self._lost.inc()
             case SlotsRenewed():
                 self._renewals.repeat(event.seconds, 1)
+
+    def _scope(self, kind: str) -> str:
+        return kind if kind in _SCOPES else self._own_scope(kind)
