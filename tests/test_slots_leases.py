@@ -42,7 +42,8 @@ def _elsewhere(bench: Bench, script: str) -> subprocess.Popen[str]:
         org_limit=1, lease=float(sys.argv[1]),
     )
     def say(word):
-        print(word, flush=True)
+        # In one piece, whoever else says something.
+        os.write(1, str(word).encode() + b"\\n")
     """
     code = textwrap.dedent(head) + textwrap.dedent(script)
     return subprocess.Popen(
@@ -363,9 +364,9 @@ def test_those_over_the_limit_are_told() -> None:
 
 
 def test_lease_that_is_no_time(bench: Bench) -> None:
-    """A lease is a number of seconds above 0, at most 30 days."""
+    """A lease is a number of seconds above 0, at most a week."""
     limiter = bench.limiter()
-    wrongs: list[Any] = [0, -1, float("nan"), float("inf"), "30", True, 31 * 86_400]
+    wrongs: list[Any] = [0, -1, float("nan"), float("inf"), "30", True, 8 * 86_400]
     for wrong in wrongs:
         with pytest.raises(ValueError, match="lease is"):
             limiter.acquire("org", "a", lease=wrong)

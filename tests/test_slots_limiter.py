@@ -298,8 +298,8 @@ def test_all_keys_have_one_hash_tag_and_an_end(bench: Bench) -> None:
     assert keys == {"state", "records", "revoked", "global", "org:org", "user:7"}
     ttl = {key: bench.redis.ttl(bench.prefix + key) for key in keys}
     assert ttl.pop("state") == -1
-    assert 0 < ttl.pop("revoked") <= 120
-    assert all(300 <= seconds <= 660 for seconds in ttl.values())
+    # Twice as long as a slot may last without a renewal.
+    assert all(1_200_000 < seconds <= 1_209_600 for seconds in ttl.values())
 
 
 def _commands(bench: Bench) -> dict[str, int]:

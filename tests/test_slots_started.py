@@ -128,7 +128,7 @@ def test_source_names_do_not_go_with_a_cluster(redis_cluster: RedisServer) -> No
             bench.limiter(names="source", scheme="started")
 
 
-def _cutoff_and_ttl(**options: Any) -> tuple[float, float | None]:
+def _cutoff_and_ttl(**options: Any) -> tuple[float, float]:
     given: Any = {"scheme": "started", **options}
     rules = Rules.of(given)
     return rules.window, rules.key_ttl

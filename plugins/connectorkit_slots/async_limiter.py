@@ -131,14 +131,13 @@ class AsyncSlotLimiter:
     async def usage(self, org: str | int) -> Usage:
         """Say how far an organisation uses its slots; see `SlotLimiter.usage`."""
         name = checked_id("The organization", org)
-        reply = await self._run(self._desk.verbs.usage(name))
-        return self._desk.verbs.used(name, self._desk.rules.limit(name), reply)
+        verbs, limit = self._desk.verbs, self._desk.rules.limit(name)
+        return verbs.used(name, limit, await self._run(verbs.usage(name)))
 
     async def usages(self) -> list[Usage]:
         """Say so of each that has a slot; see `SlotLimiter.usages`."""
-        verbs, limit = self._desk.verbs, self._desk.rules.limit
-        found = verbs.organizations(await self._run(verbs.usages()))
-        return [verbs.used(name, limit(name), each) for name, each in found]
+        verbs = self._desk.verbs
+        return verbs.all_used(await self._run(verbs.usages()))
 
     async def set_limit(self, org: str | int, limit: int | None) -> None:
         """Store an organisation's limit; see `SlotLimiter.set_limit`."""

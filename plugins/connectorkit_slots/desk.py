@@ -19,13 +19,13 @@ from connectorkit_slots.slot import Holding, Share, margin
 from connectorkit_slots.verbs import Claim, Moved, RefusedBy, Verbs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from uuid import UUID
 
     from connectorkit_slots.options import SlotOptions
     from connectorkit_slots.slot import Mode
     from connectorkit_slots.store import Away, Store
-    from connectorkit_slots.verbs import Ask, Granted
+    from connectorkit_slots.verbs import Ask, Granted, Reply
 
 __all__ = ["Desk"]
 
@@ -123,7 +123,7 @@ class Desk(Generic[S]):
         self,
         claim: Claim,
         sent: float,
-        reply: Sequence[Any],
+        reply: Reply,
         on_lost: Callable[[S], object] | None,
     ) -> S | Moved:
         """Return the slot, or that this process's slots have to be registered first.
@@ -276,7 +276,7 @@ class Desk(Generic[S]):
         self.forget(slot.organization, slot.execution_id, slot.token)
         return self.verbs.release(slot.organization, slot.execution_id, slot.token)
 
-    def given_back(self, slot: Holding, reply: Sequence[Any]) -> None:
+    def given_back(self, slot: Holding, reply: Reply) -> None:
         """Tell how many slots are in use without one that was released."""
         if self.rules.emit is not None:
             _, used = self.verbs.released(reply)

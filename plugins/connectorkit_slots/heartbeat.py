@@ -98,6 +98,7 @@ class Heartbeat:
         self._releases: list[_Release] = []
         self._thread: threading.Thread | None = None
         self._wakes_at = math.inf
+        self._was_woken = False
 
     def add(self, lease: Lease) -> None:
         """Renew a slot until it is dropped or lost."""
@@ -146,12 +147,17 @@ class Heartbeat:
             )
             self._thread.start()
         if time.monotonic() + seconds < self._wakes_at:
+            self._was_woken = True
             self._wake.notify()
 
     def _run(self) -> None:
         while True:
             with self._wake:
                 seconds = self._seconds_left()
+                if seconds == math.inf and self._was_woken:
+                    # Lest each of many short slots wake it.
+                    seconds = _AGAIN
+                self._was_woken = False
                 if seconds > 0:
                     self._wakes_at = time.monotonic() + seconds
                     self._wake.wait(None if seconds == math.inf else seconds)
@@ -203,7 +209,7 @@ class Heartbeat:
         desk.came_back(epoch)
         for lease, left in zip(batch, lasting, strict=True):
             holding = lease.holding
-            if left is None:
+            if not left:
                 holding.lose()
             elif holding.renewed(sent + left - margin(left)):
                 holding.mode = "redis"

@@ -190,8 +190,8 @@ class SlotLimiter:
             TypeError: The ID is none.
         """
         name = checked_id("The organization", org)
-        reply = self._run(self._desk.verbs.usage(name))
-        return self._desk.verbs.used(name, self._desk.rules.limit(name), reply)
+        verbs, limit = self._desk.verbs, self._desk.rules.limit(name)
+        return verbs.used(name, limit, self._run(verbs.usage(name)))
 
     def usages(self) -> list[Usage]:
         """Say so of each organisation that has a slot, by its ID; a pure read.
@@ -199,9 +199,8 @@ class SlotLimiter:
         Raises:
             SlotsUnavailable: Redis is away.
         """
-        verbs, limit = self._desk.verbs, self._desk.rules.limit
-        found = verbs.organizations(self._run(verbs.usages()))
-        return [verbs.used(name, limit(name), each) for name, each in found]
+        verbs = self._desk.verbs
+        return verbs.all_used(self._run(verbs.usages()))
 
     def set_limit(self, org: str | int, limit: int | None) -> None:
         """Store an organisation's limit in Redis, for all processes; None forgets it.

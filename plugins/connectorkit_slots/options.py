@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Rules", "SlotOptions", "checked_seconds"]
 
 _HOUR: Final = 3600.0
-_DAY: Final = 24 * _HOUR
-_MOST_HOURS: Final = 30 * 24
+# No slot lasts for longer without a renewal, and no key of slots ends before.
+_LONGEST: Final = 7 * 24 * _HOUR
 
 _STALE_VARIABLE: Final = "API_DEPLOYMENT_RATE_LIMIT_STALE_ENTRY_HOURS"
 _TTL_VARIABLE: Final = "API_DEPLOYMENT_RATE_LIMIT_TTL_HOURS"
@@ -87,14 +87,14 @@ class Rules:
         window: What is added to a score to have the time at which a slot lapses.
         is_started: Whether scores are start times, which nobody renews.
         lease: Seconds for which a slot lasts.
-        key_ttl: Seconds for which keys outlive a slot; None for as long as it lasts.
+        key_ttl: Seconds for which keys outlive the last slot that was given.
     """
 
     keys: Keys
     window: float
     is_started: bool
     lease: float
-    key_ttl: float | None
+    key_ttl: float
     org_limit: int | None
     org_limits: Mapping[str, int] | Callable[[str], int | None] | None
     global_limit: int | None
@@ -121,7 +121,7 @@ class Rules:
                 "names='source' needs scheme='started': the source's own code, which "
                 "shares those keys, takes scores for start times."
             )
-        stale, ttl = _cutoff_and_ttl(its) if is_started else (0.0, None)
+        stale, ttl = _cutoff_and_ttl(its) if is_started else (0.0, 2 * _LONGEST)
         return cls(
             keys=Keys.source()
             if is_source
@@ -160,24 +160,18 @@ class Rules:
             return self.org_limit
         return checked_limit(f"The limit of organization {org!r}", said)
 
-    def key_seconds(self, lease: float) -> tuple[float, float]:
-        """Return for how long keys last at least, and from when they are prolonged."""
-        if self.key_ttl is not None:
-            return self.key_ttl, self.key_ttl
-        return lease + 1, 2 * lease + 60
-
 
 def checked_seconds(what: str, value: object) -> float:
     """Return a number of seconds.
 
     Raises:
-        ValueError: It is none, or is not above 0 and at most 30 days.
+        ValueError: It is none, or is not above 0 and at most a week.
     """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (is_number and 0 < value <= 30 * _DAY):  # type: ignore[operator]
+    if not (is_number and 0 < value <= _LONGEST):  # type: ignore[operator]
         raise ValueError(
             f"{what} is {value!r}: it has to be a number of seconds above 0, and at "
-            "most 30 days."
+            "most a week."
         )
     return float(value)  # type: ignore[arg-type]
 
@@ -226,10 +220,10 @@ def _hours(variable: str, default: float) -> float:
         hours = float(text)
     except ValueError:
         hours = math.nan
-    if not 0 < hours <= _MOST_HOURS:
+    if not 0 < hours * _HOUR <= _LONGEST:
         raise ConfigError(
             f"{variable} is {text!r} in the environment: it has to be a number of "
-            "hours above 0."
+            "hours above 0, at most a week of them."
         )
     return hours * _HOUR
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from connectorkit_slots.keys import GLOBAL, checked_limit
 from connectorkit_slots.slot import Share, Usage
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
     from connectorkit_slots.options import Rules
 
-__all__ = ["Ask", "Claim", "Granted", "Moved", "RefusedBy", "Script", "Verbs"]
+__all__ = ["Ask", "Claim", "Granted", "Moved", "RefusedBy", "Reply", "Script", "Verbs"]
 
-_MILLI: Final = 1e-3
+# JSON, whether or not the client decodes its answers.
+Reply: TypeAlias = str | bytes
+# Seconds: at once, nearly.
+_LEAST: Final = 0.001
 
 
 class Script(NamedTuple):
@@ -45,8 +48,7 @@ class Ask(NamedTuple):
     args: Sequence[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """What is asked for: a slot for an execution, in some scopes.
 
     Attributes:
@@ -106,7 +108,9 @@ class Verbs:
         self._rules = rules
         keys = rules.keys
         self._keys = (keys.state, keys.records, keys.of(GLOBAL))
-        self._head = (keys.prefix, rules.window, int(rules.is_started))
+        is_told = rules.emit is not None
+        common = [rules.window, rules.is_started, int(rules.key_ttl), is_told]
+        self._common = json.dumps(common)
         self._acquire = Script.load("acquire")
         self._renew = Script.load("renew")
         self._release = Script.load("release")
@@ -119,91 +123,76 @@ class Verbs:
         key = self._rules.keys.of
         return Ask(
             self._acquire,
-            (*self._keys, *[key(name) for name, _ in claim.scopes]),
+            (*self._keys, *[key(name) for name, _ in claim.scopes[:-1]]),
             (
-                *self._head,
-                "take" if claim.is_taken else "join",
+                self._common,
+                _terms(claim.is_taken, claim.lease, *[lim for _, lim in claim.scopes]),
                 claim.member,
                 claim.token,
-                claim.lease,
-                *self._rules.key_seconds(claim.lease),
                 epoch,
-                *[part for name, limit in claim.scopes for part in (name, limit or 0)],
             ),
         )
 
-    def acquired(
-        self, claim: Claim, reply: Sequence[Any]
-    ) -> Granted | RefusedBy | Moved:
+    @staticmethod
+    def acquired(claim: Claim, reply: Reply) -> Granted | RefusedBy | Moved:
         """Read the answer."""
-        word, epoch = _text(reply[0]), _text(reply[1])
+        word, epoch, *rest = json.loads(reply)
         if word == "moved":
             return Moved(epoch)
         if word == "refused":
-            place, used, limit, millis, reaped = reply[2:]
+            place, used, limit, left, reaped = rest
             scope, _ = claim.scopes[place - 1]
-            return RefusedBy(epoch, scope, used, limit, millis * _MILLI, reaped)
-        token, millis, reaped = reply[2:5]
-        shares = zip(claim.scopes, reply[5::2], reply[6::2], strict=True)
+            return RefusedBy(epoch, scope, used, limit, max(left, _LEAST), reaped)
+        token, left, reaped, counts, limits = rest
+        shares = zip(claim.scopes, counts, limits, strict=True)
         scopes = {name: Share(used, limit or None) for (name, _), used, limit in shares}
-        return Granted(epoch, _text(token), millis * _MILLI, reaped, scopes)
+        return Granted(epoch, token, left, reaped, scopes)
 
     def renew(self, held: Iterable[tuple[Claim, float]]) -> Ask:
         """Ask to renew slots, each with the seconds since it was taken."""
-        return Ask(self._renew, self._keys, (*self._head, *map(self._held, held)))
+        return Ask(self._renew, self._keys, (self._common, *map(self._held, held)))
 
     def _held(self, each: tuple[Claim, float]) -> str:
         claim, age = each
         left = claim.lease - age if self._rules.is_started else claim.lease
         scopes = [(name, limit or 0) for name, limit in claim.scopes]
-        times = (claim.lease, left, age, *self._rules.key_seconds(claim.lease))
-        return json.dumps([claim.member, claim.token, *times, scopes])
+        return json.dumps([claim.member, claim.token, claim.lease, left, age, scopes])
 
     @staticmethod
-    def renewed(reply: Sequence[Any]) -> tuple[str, list[float | None]]:
-        """Return the epoch and for how many seconds each lasts; None if it is lost."""
-        pairs = zip(reply[1::2], reply[2::2], strict=True)
-        return _text(reply[0]), [ms * _MILLI if held else None for held, ms in pairs]
+    def renewed(reply: Reply) -> tuple[str, list[float]]:
+        """Return the epoch, and for how many seconds each lasts; 0 if it is lost."""
+        epoch, *lasting = json.loads(reply)
+        return epoch, lasting
 
     def release(self, org: str, execution_id: str, token: str = "") -> Ask:
         """Ask to take a slot back, by its token or whoever has it."""
         keys = self._rules.keys
-        args = (*self._head, keys.member(org, execution_id), token)
+        args = (self._common, keys.member(org, execution_id), token)
         return Ask(self._release, self._keys, (*args, f"org:{org}", GLOBAL))
 
     @staticmethod
-    def released(reply: Sequence[Any]) -> tuple[bool, dict[str, int]]:
+    def released(reply: Reply) -> tuple[bool, dict[str, int]]:
         """Return whether there was one, and how many slots its scopes have in use."""
-        names = map(_text, reply[1::2])
-        return bool(reply[0]), dict(zip(names, reply[2::2], strict=True))
+        was_there, *used = json.loads(reply)
+        return was_there, dict(used)
 
     def usage(self, org: str) -> Ask:
         """Ask how far an organisation uses its slots."""
         return self._of_organization(self._usage, org)
 
     @staticmethod
-    def used(org: str, limit: int | None, reply: Sequence[Any]) -> Usage:
+    def used(org: str, limit: int | None, reply: Reply) -> Usage:
         """Read the answer; Redis may have stored another limit."""
-        used, stored, millis = reply
-        stored = _text(stored)
-        return Usage(
-            organization=org,
-            used=used,
-            limit=int(stored) if stored else limit,
-            oldest=millis * _MILLI if used else None,
-        )
+        return _usage(org, limit, json.loads(reply))
 
     def usages(self) -> Ask:
         """Ask how far each organisation that has a slot uses them."""
-        return Ask(self._usages, self._keys, self._head)
+        return Ask(self._usages, self._keys, (self._common,))
 
-    @staticmethod
-    def organizations(reply: Sequence[Any]) -> list[tuple[str, Sequence[Any]]]:
-        """Return each organisation, and what `used` reads."""
-        starts = range(0, len(reply), 4)
-        return [
-            (_text(reply[i]).removeprefix("org:"), reply[i + 1 : i + 4]) for i in starts
-        ]
+    def all_used(self, reply: Reply) -> list[Usage]:
+        """Read the answer."""
+        names = [(name.removeprefix("org:"), told) for name, *told in json.loads(reply)]
+        return [_usage(org, self._rules.limit(org), told) for org, told in names]
 
     def clear(self, org: str) -> Ask:
         """Ask to take all slots of an organisation back."""
@@ -221,11 +210,18 @@ class Verbs:
         return ("HSET", *where, checked_limit("The limit", limit))
 
     def _of_organization(self, script: Script, org: str) -> Ask:
-        scope = f"org:{org}"
-        keys = (*self._keys, self._rules.keys.of(scope))
-        return Ask(script, keys, (*self._head, scope))
+        keys = (*self._keys, self._rules.keys.of(f"org:{org}"))
+        return Ask(script, keys, (self._common,))
 
 
-def _text(value: Any) -> str:
-    """Return a text, whether or not the client decodes its answers."""
-    return value.decode() if isinstance(value, bytes) else str(value)
+@lru_cache(1024)
+def _terms(is_taken: bool, lease: float, *limits: int | None) -> str:
+    """Return what is the same for many claims."""
+    return json.dumps(
+        ["take" if is_taken else "join", lease, [limit or 0 for limit in limits]]
+    )
+
+
+def _usage(org: str, limit: int | None, told: Sequence[Any]) -> Usage:
+    used, stored, age = told
+    return Usage(org, used, stored or limit, age if used else None)

@@ -2,8 +2,12 @@
 -- each of its scopes, and has a record: its token, since when, its lease, its scopes.
 -- A score at or below `bound` has lapsed. With leases it is when the slot lapses and
 -- `window` is 0; with start times it is when it was given and `window` the cutoff.
+-- KEYS: state, records, global, then those of the verb. ARGV: as JSON window, whether
+-- scores are start times, seconds for which keys last, and whether anybody wants to
+-- know how many slots are left in use; then those of the verb. Answers are JSON.
 local state, records, global = KEYS[1], KEYS[2], KEYS[3]
-local prefix, window, keep = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
+local prefix = string.sub(state, 1, -6)
+local window, keep, key_seconds, is_told = unpack(cjson.decode(ARGV[1]))
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
 local bound = now - window
@@ -12,8 +16,11 @@ local function text(seconds)
   return string.format('%.6f', seconds)
 end
 
+local lapsed = text(bound)
+local live = '(' .. lapsed
+
 local function used(key)
-  return redis.call('ZCOUNT', key, '(' .. text(bound), '+inf')
+  return redis.call('ZCOUNT', key, live, '+inf')
 end
 
 -- The score in the set that every slot is in; nil if the slot has lapsed.
@@ -38,10 +45,13 @@ local function limit_of(stored, given)
   return valid(stored) or valid(given)
 end
 
+local function scope_of(key)
+  return string.sub(key, #prefix + 1)
+end
+
 -- Bounded, so that no call pays for all that was left behind.
 local function reap(key)
-  local dead = redis.call(
-    'ZRANGEBYSCORE', key, '-inf', text(bound), 'LIMIT', 0, 128)
+  local dead = redis.call('ZRANGEBYSCORE', key, '-inf', lapsed, 'LIMIT', 0, 128)
   if #dead > 0 then
     redis.call('ZREM', key, unpack(dead))
     if key == global then redis.call('HDEL', records, unpack(dead)) end
@@ -49,19 +59,14 @@ local function reap(key)
   return #dead
 end
 
-local function outlive(key, least, most)
-  if redis.call('PTTL', key) < least * 1000 then
-    redis.call('PEXPIRE', key, math.ceil(most * 1000))
-  end
-end
-
-local function put(member, score, record, least, most)
+local function put(member, score, record)
+  score = text(score)
   for _, scope in ipairs(record.scopes) do
-    redis.call('ZADD', prefix .. scope, text(score), member)
-    outlive(prefix .. scope, least, most)
+    redis.call('ZADD', prefix .. scope, score, member)
+    redis.call('EXPIRE', prefix .. scope, key_seconds)
   end
   redis.call('HSET', records, member, cjson.encode(record))
-  outlive(records, least, most)
+  redis.call('EXPIRE', records, key_seconds)
 end
 
 -- What was taken from its holder by hand shall not come back by its next renewal.
@@ -70,7 +75,7 @@ local function revoke(record)
   local seconds = 2 * record.lease + 60
   redis.call('ZREMRANGEBYSCORE', key, '-inf', text(now))
   redis.call('ZADD', key, text(now + seconds), record.token)
-  outlive(key, seconds, seconds)
+  redis.call('EXPIRE', key, key_seconds)
 end
 
 local function remove(member, scopes)
@@ -85,8 +90,4 @@ local function epoch_of(found)
   if found then return found end
   redis.call('HSET', state, 'epoch', text(now))
   return text(now)
-end
-
-local function milliseconds(seconds)
-  return math.max(0, math.floor(seconds * 1000))
 end

@@ -1,19 +1,15 @@
--- Takes a slot back. KEYS: state, records, global. ARGV: prefix, window, keep, member,
--- token (empty: whoever has it), then the scopes of one without a record. Answers
--- with whether there was a slot, then name and use of each scope that it was in.
-local member, token = ARGV[4], ARGV[5]
+-- Takes a slot back. ARGV: the common ones, member, token (empty: whoever has it), then
+-- the scopes of one without a record. Answers with whether it was there and, if
+-- anybody wants to know, name and use of each of its scopes.
+local member, token = ARGV[2], ARGV[3]
 local record = record_of(member)
-if token ~= '' and not (record and record.token == token) then return {0} end
-local was_live = score_of(member) and 1 or 0
-local scopes = {unpack(ARGV, 6)}
-for _, scope in ipairs(record and record.scopes or {}) do
-  scopes[#scopes + 1] = scope
-end
+if token ~= '' and not (record and record.token == token) then return '[false]' end
+local was_live = token ~= '' or score_of(member) ~= nil
+local scopes = record and record.scopes or {unpack(ARGV, 4)}
 if token == '' and record then revoke(record) end
 remove(member, scopes)
 local answer = {was_live}
-for _, scope in ipairs(record and record.scopes or {}) do
-  answer[#answer + 1] = scope
-  answer[#answer + 1] = used(prefix .. scope)
+for i, scope in ipairs(is_told and scopes or {}) do
+  answer[i + 1] = {scope, used(prefix .. scope)}
 end
-return answer
+return cjson.encode(answer)

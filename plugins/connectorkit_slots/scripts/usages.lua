@@ -1,10 +1,10 @@
--- Reads, and writes nothing. KEYS: state, records, global. ARGV: prefix, window, keep.
--- Answers with name, used, stored limit and age of the oldest of each organisation.
-local live = redis.call(
-  'ZRANGEBYSCORE', global, '(' .. text(bound), '+inf', 'WITHSCORES')
+-- Reads, and writes nothing. Answers, for each organisation, with the name of its
+-- scope, used, stored limit (0 for none) and the age of the oldest.
+local found = redis.call(
+  'ZRANGEBYSCORE', global, live, '+inf', 'WITHSCORES')
 local names, counts, oldest = {}, {}, {}
-for i = 1, #live, 2 do
-  local record = record_of(live[i])
+for i = 1, #found, 2 do
+  local record = record_of(found[i])
   -- One that the source's own code has taken does not say whose it is.
   local name = record and record.scopes[1]
   if name then
@@ -18,9 +18,7 @@ for i = 1, #live, 2 do
 end
 local answer = {}
 for _, name in ipairs(names) do
-  answer[#answer + 1] = name
-  answer[#answer + 1] = counts[name]
-  answer[#answer + 1] = valid(redis.call('HGET', state, 'limit:' .. name)) or ''
-  answer[#answer + 1] = milliseconds(now - oldest[name])
+  local limit = valid(redis.call('HGET', state, 'limit:' .. name)) or 0
+  answer[#answer + 1] = {name, counts[name], limit, now - oldest[name]}
 end
-return answer
+return #answer > 0 and cjson.encode(answer) or '[]'
