@@ -219,6 +219,18 @@ def test_holder_is_told_at_once_in_one_process(bench: Bench) -> None:
         assert limiter.usage("org").used == 1
 
 
+def test_who_was_taken_over_takes_nothing_back(bench: Bench) -> None:
+    """Not even when the later holder has finished before the earlier one renews."""
+    clock = VirtualClock()
+    earlier = bench.limiter(org_limit=1, clock=clock).take("org", "a")
+    with bench.limiter(org_limit=1).hold("org", "a"):
+        pass
+    clock.advance(10)
+    HEARTBEAT.beat()
+    assert earlier.lost
+    assert bench.limiter().usage("org").used == 0
+
+
 @pytest.mark.parametrize("verb", ["release", "clear"])
 def test_holder_is_told_of_what_was_taken_by_hand(bench: Bench, verb: str) -> None:
     """Released by hand, a slot does not come back by the renewal of who holds it."""

@@ -290,8 +290,9 @@ def test_all_keys_have_one_hash_tag_and_an_end(bench: Bench) -> None:
     """One node of a cluster has them all; only limits outlive the slots."""
     limiter = bench.limiter(lease=30)
     limiter.set_limit("org", 3)
-    limiter.acquire("org", 1, scopes={"user:7": 1})
+    held = limiter.take("org", 1, scopes={"user:7": 1})
     limiter.release("org", 1)
+    held.release()
     limiter.acquire("org", 2, scopes={"user:7": 1}, lease=300)
     limiter.acquire("org", 3)
     keys = bench.keys()
@@ -327,7 +328,7 @@ def test_each_verb_is_one_round_trip(plain: Bench) -> None:
         with pytest.raises(SlotLimitExceeded):
             limiter.acquire("org", "b")
 
-    verbs = [
+    verbs: list[Any] = [
         lambda: limiter.acquire("org", "a"),
         refused,
         lambda: limiter.usage("org"),
@@ -365,7 +366,7 @@ def test_usage_writes_nothing(plain: Bench) -> None:
 def test_usage_is_read_from_a_replica(plain: Bench) -> None:
     """A replica, which takes no writes, tells the usage."""
     with RedisServer() as server:
-        replica = redis.Redis.from_url(server.endpoint_url, protocol=2)
+        replica: Any = redis.Redis.from_url(server.endpoint_url, protocol=2)
         with replica, plain.limiter(url=server.endpoint_url, org_limit=4) as reader:
             plain.limiter().acquire("org", "a")
             replica.execute_command("REPLICAOF", "127.0.0.1", str(plain.server.port))
@@ -387,7 +388,7 @@ def test_client_that_decodes_or_not(plain: Bench) -> None:
     """A limiter takes any client of redis-py."""
     for protocol in (2, 3):
         for decode in (True, False):
-            client = redis.Redis.from_url(
+            client: Any = redis.Redis.from_url(
                 plain.server.endpoint_url, decode_responses=decode, protocol=protocol
             )
             with client:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from _bench import finish, isolate, need
+from _bench import finish, isolate, median, need
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,10 +31,12 @@ if TYPE_CHECKING:
 
     Enter = Callable[[str, str], AbstractContextManager[object]]
 
-CROWDS = ((1, 1), (1, 8), (1, 32), (4, 16))
+CROWDS = ((1, 8), (1, 32), (4, 16))
 ORGANIZATIONS = (1, 50)
-# One after the other, so that what else the machine does meets both.
-ROUNDS, SECONDS = 3, 0.6
+SECONDS = 0.8
+# One thread does so many for one way, then for the other, so that what else the machine
+# does meets both.
+TURNS, TURN = 40, 25
 # Long enough for some to have waited for the lock in vain.
 HOT_SECONDS = 6.0
 # What an execution does with its slot; with none, who has just had the lock gets it
@@ -259,6 +261,8 @@ def main() -> None:
         def both(name: str, crowd_of: tuple[int, int], **job: Any) -> None:
             figures[name] = measured(crowd_of, url=server.endpoint_url, **job)
 
+        for count in ORGANIZATIONS:
+            figures[f"1x1 on {count}"] = alone(server.endpoint_url, count)
         for crowd_of, count in itertools.product(CROWDS, ORGANIZATIONS):
             name = "{}x{} on ".format(*crowd_of)
             both(f"{name}{count}", crowd_of, organizations=count)
@@ -307,16 +311,40 @@ def measured(
     processes, threads = crowd_of
     is_hot = organizations == 1 and processes > 1
     job |= {"organizations": organizations, "work": work, "limits": limits}
-    rounds = []
-    for _ in range(ROUNDS if processes * threads == 1 else 1):
-        found = {}
-        for subject in SUBJECTS:
-            seconds = HOT_SECONDS if is_hot and subject == "baseline" else SECONDS
-            found[subject] = crowd(
-                processes, subject=subject, threads=threads, seconds=seconds, **job
-            )
-        rounds.append(compared(found))
-    return sorted(rounds, key=lambda each: float(each["rate_ratio"]))[len(rounds) // 2]
+    found = {}
+    for subject in SUBJECTS:
+        seconds = HOT_SECONDS if is_hot and subject == "baseline" else SECONDS
+        found[subject] = crowd(
+            processes, subject=subject, threads=threads, seconds=seconds, **job
+        )
+    return compared(found)
+
+
+def alone(url: str, organizations: int) -> dict[str, Any]:
+    """Let both ways serve one thread, by turns; return figures and ratios."""
+    subjects = {name: make(url, uuid4().hex, ROOMY) for name, make in SUBJECTS.items()}
+    acquires: dict[str, list[float]] = {name: [] for name in subjects}
+    turns: dict[str, list[float]] = {name: [] for name in subjects}
+    orgs = [f"org{i % organizations}" for i in range(TURN)]
+    for _ in range(TURNS + 1):
+        for name, subject in subjects.items():
+            started = time.perf_counter()
+            for org in orgs:
+                began = time.perf_counter()
+                with subject.slot(org, uuid4().hex):
+                    acquires[name].append(time.perf_counter() - began)
+            turns[name].append(time.perf_counter() - started)
+    found = {}
+    for name, each in turns.items():
+        # The first turn connects.
+        ordered = sorted(acquires[name][TURN:])
+        found[name] = {
+            "rate": TURN / median(each[1:]),
+            "p50_ms": median(ordered) * 1e3,
+            "p99_ms": ordered[len(ordered) * 99 // 100] * 1e3,
+            "overshoot": 0,
+        }
+    return compared(found)
 
 
 def compared(found: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -33,7 +33,10 @@ if score then
   -- It has one already: its scopes stay, and nobody is counted twice.
   local record = record_of(member) or {started = now, scopes = scopes}
   local is_joined = mode == 'join' and record.token
-  if not is_joined then record.token, record.lease = token, lease end
+  if not is_joined then
+    if record.token then revoke(record) end
+    record.token, record.lease, record.held = token, lease, mode == 'take'
+  end
   if not keep then
     local later = now + lease - window
     score = is_joined and math.max(score, later) or later
@@ -72,5 +75,6 @@ for i, key in ipairs(keys) do
 end
 
 score = now + lease - window
-put(member, score, {token = token, started = now, lease = lease, scopes = scopes})
+put(member, score, {
+  token = token, started = now, lease = lease, scopes = scopes, held = mode == 'take'})
 return granted(token, score, reaped, counts)

@@ -1,5 +1,6 @@
 -- What all verbs share. An execution that has a slot is a member of one sorted set for
--- each of its scopes, and has a record: its token, since when, its lease, its scopes.
+-- each of its scopes, and has a record: its token, since when, its lease, its scopes,
+-- and whether it is held, and so renewed.
 -- A score at or below `bound` has lapsed. With leases it is when the slot lapses and
 -- `window` is 0; with start times it is when it was given and `window` the cutoff.
 -- KEYS: state, records, global, then those of the verb. ARGV: as JSON window, whether
@@ -69,8 +70,9 @@ local function put(member, score, record)
   redis.call('EXPIRE', records, key_seconds)
 end
 
--- What was taken from its holder by hand shall not come back by its next renewal.
+-- What was taken from its holder shall not come back by that one's next renewal.
 local function revoke(record)
+  if not record.held then return end
   local key = prefix .. 'revoked'
   local seconds = 2 * record.lease + 60
   redis.call('ZREMRANGEBYSCORE', key, '-inf', text(now))

@@ -32,7 +32,7 @@ local function renew(member, token, lease, left, age, scopes)
     record = {token = token, started = now - age, scopes = names(scopes)}
     score = now + left - window
   end
-  record.lease = lease
+  record.lease, record.held = lease, true
   put(member, score, record)
   return score + window - now
 end
