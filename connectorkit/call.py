@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextvars import Token
     from types import TracebackType
 
@@ -32,14 +33,34 @@ class Call:
         is_over: Whether it has ended; a task that it left behind begins calls anew.
     """
 
-    __slots__ = ("_token", "is_over", "scope", "shared", "started")
+    __slots__ = ("_ends", "_token", "is_over", "scope", "shared", "started")
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
         self.started = scope.clock()
         self.shared: dict[Any, Any] = {}
         self.is_over = False
+        self._ends: list[Callable[[], None]] = []
         self._token: Token[Call | None] | None = None
+
+    def at_end(self, end: Callable[[], None]) -> None:
+        """Have a function called when the call ends; at once if it has.
+
+        It may be called in any thread, even by the collector of garbage: it has to be
+        quick, wait for no lock and raise nothing.
+        """
+        self._ends.append(end)
+        if self.is_over:
+            self._end()
+
+    def _end(self) -> None:
+        while self._ends:
+            try:
+                end = self._ends.pop()
+            except IndexError:
+                # Another thread took the last one.
+                return
+            end()
 
     def __enter__(self) -> Self:
         self._token = _current.set(self)
@@ -60,6 +81,8 @@ class Call:
                 # is over is nobody's call there.
                 pass
             self._token = None
+        if self._ends:
+            self._end()
 
 
 def current(scope: Scope) -> Call | None:

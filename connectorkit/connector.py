@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from connectorkit.call import Call
 from connectorkit.errors import CheckFailed, MissingExtra, NotPicklable
 from connectorkit.objects import ObjectInfo
 from connectorkit.operation import Kind
@@ -188,20 +189,13 @@ class Connector:
             path=path,
             is_repeatable=is_repeatable,
         )
-        if not _is_plain_function(fn) and _is_coroutine_function(fn):
+        is_async = not _is_plain_function(fn) and _is_coroutine_function(fn)
+        if pipeline.is_by_call and op.call is None:
+            as_call: Any = _arun_as_call if is_async else _run_as_call
+            return as_call(pipeline, op, fn)  # type: ignore[no-any-return]
+        if is_async:
             return pipeline.arun(op, lambda _op: fn())  # type: ignore[arg-type, return-value]
-
-        def attempt(op: Operation) -> T:
-            result = fn()
-            if result.__class__ is CoroutineType:
-                result.close()  # type: ignore[attr-defined]
-                raise TypeError(
-                    f"{op}: its function gave a coroutine; pass a coroutine function, "
-                    "such as an `async def`, and await the call."
-                )
-            return result
-
-        return pipeline.run(op, attempt)
+        return _run(pipeline, op, fn)
 
     def check(self, path: str = "") -> None:
         """Find out whether the connector works, by one cheap request or two.
@@ -301,6 +295,33 @@ class Connector:
                 "connectorkit.toml, and it travels as its ID."
             )
         return _resolve_again, (self.id, self._source)
+
+
+def _run(pipeline: Pipeline, op: Operation, fn: Callable[[], T]) -> T:
+    def attempt(op: Operation) -> T:
+        result = fn()
+        if result.__class__ is CoroutineType:
+            result.close()  # type: ignore[attr-defined]
+            raise TypeError(
+                f"{op}: its function gave a coroutine; pass a coroutine function, such "
+                "as an `async def`, and await the call."
+            )
+        return result
+
+    return pipeline.run(op, attempt)
+
+
+def _run_as_call(pipeline: Pipeline, op: Operation, fn: Callable[[], T]) -> T:
+    """Run an operation as a call, of which all that is called in it is a part."""
+    with Call(pipeline.scope) as op.call:
+        return _run(pipeline, op, fn)
+
+
+async def _arun_as_call(
+    pipeline: Pipeline, op: Operation, fn: Callable[[], Any]
+) -> Any:
+    with Call(pipeline.scope) as op.call:
+        return await pipeline.arun(op, lambda _op: fn())
 
 
 def _is_plain_function(fn: Callable[..., Any]) -> bool:

@@ -13,6 +13,11 @@ __all__ = [
     "PaceChanged",
     "PluginLoaded",
     "RetryRefused",
+    "SlotDecided",
+    "SlotWasLost",
+    "SlotsReaped",
+    "SlotsRenewed",
+    "SlotsUsed",
 ]
 
 
@@ -134,3 +139,74 @@ class PaceChanged:
 
     connector: str
     rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotDecided:
+    """A slot was asked for, and given or refused.
+
+    Attributes:
+        outcome: "granted" or "refused"; "waits" for a call that asks again in a moment.
+        mode: Who decided: "redis", or, while it was away, what stands in for it:
+            "local", "open" or "closed".
+        scope: The kind of scope that was full, such as "org", "global" or "connector";
+            empty if none was.
+        organization: For whom; empty if for no organisation.
+    """
+
+    outcome: str
+    mode: str
+    scope: str = ""
+    organization: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsUsed:
+    """Redis told how many slots of a scope are in use.
+
+    Attributes:
+        scope: The kind of scope, such as "org", "global" or "connector".
+        used: How many are.
+        limit: How many there are.
+        organization: Whose; empty if no organisation's.
+    """
+
+    scope: str
+    used: int
+    limit: int
+    organization: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsReaped:
+    """Slots were taken back from holders that renewed them no more.
+
+    Attributes:
+        count: How many.
+    """
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotWasLost:
+    """A holder that goes on lost its slot: it could not renew it in time.
+
+    Attributes:
+        organization: Whose it was; empty if no organisation's.
+    """
+
+    organization: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsRenewed:
+    """The slots that this process holds were renewed, in one round trip.
+
+    Attributes:
+        count: How many.
+        seconds: How long it took.
+    """
+
+    count: int
+    seconds: float

@@ -21,11 +21,14 @@ from pydantic import Secret as PydanticSecret
 
 from connectorkit.errors import PluginFailed
 
-__all__ = ["identity"]
+__all__ = ["fleet_identity", "identity"]
 
 # An identity never leaves its process and the children it forks, so the key need not
 # either; without the key nobody can try secrets against a digest.
 _KEY = secrets.token_bytes(32)
+# What a fleet shares cannot be kept from who reads it there; so each guess of a secret
+# has to take this long: some 10 ms, in 4 MiB.
+_WORK = 1 << 12
 # Types of settings whose text tells any two values apart.
 _NAMED = (PurePath, AnyUrl, Decimal, UUID, date, time, timedelta)
 
@@ -36,8 +39,26 @@ def identity(name: str, settings: BaseModel) -> str:
     Raises:
         PluginFailed: A setting is of a kind that cannot be told from another.
     """
-    text = json.dumps([name, _tagged(settings)])
-    return hashlib.blake2b(text.encode(), key=_KEY, digest_size=16).hexdigest()
+    text = _text(name, settings)
+    return hashlib.blake2b(text, key=_KEY, digest_size=16).hexdigest()
+
+
+def fleet_identity(name: str, settings: BaseModel) -> str:
+    """Return a digest that is the same in all processes of a fleet.
+
+    For names in a store that they share. Takes some 10 ms, and so does each guess of
+    whoever would try secrets against it.
+
+    Raises:
+        PluginFailed: As `identity` says.
+    """
+    text = _text(name, settings)
+    slow = hashlib.scrypt(text, salt=b"connectorkit", n=_WORK, r=8, p=1, dklen=16)
+    return slow.hex()
+
+
+def _text(name: str, settings: BaseModel) -> bytes:
+    return json.dumps([name, _tagged(settings)]).encode()
 
 
 def _tagged(value: object) -> list[object]:  # noqa: C901 - a table, a line each

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random as _random
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from connectorkit.clock import SYSTEM_CLOCK
 from connectorkit.errors import ConnectorKitError, MissingExtra, PluginFailed
 from connectorkit.filesystem import Releasable
 from connectorkit.fork import importing
+from connectorkit.identity import fleet_identity
 from connectorkit.pipeline import Pipeline
 from connectorkit.plugin import one_line
 from connectorkit.policy import is_filesystem, wrap
@@ -101,6 +103,7 @@ class Opener:
             classify=connector._teaches.classify,
             emit=self._emit,
             memory=self.memory,
+            fleet_identity=partial(fleet_identity, connector.type, connector._settings),
         )
         return Pipeline(connector._policies, scope)
 

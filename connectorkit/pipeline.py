@@ -34,6 +34,7 @@ class Pipeline:
     Attributes:
         policies: Those with a flow, outermost first.
         scope: What the operations of the connector share.
+        is_by_call: Whether one of the policies goes by calls.
 
     Raises:
         PluginFailed: A policy's `around` is no generator.
@@ -43,6 +44,7 @@ class Pipeline:
         self._all = policies = tuple(policies)
         self.policies = tuple(p for p in policies if _has_flow(p))
         self.scope = scope
+        self.is_by_call = any(policy.is_by_call for policy in policies)
         self._observers = [p for p in policies if type(p).ended is not Policy.ended]
         self._shortcuts = [p.shortcut for p in self.policies]
 

@@ -56,12 +56,15 @@ class Policy:
             outermost. None may stand anywhere, unless it retries: then where `retry`
             stands.
         is_retrying: Whether it runs an operation more than once; there is one such.
+        is_by_call: Whether what it gives is for a whole call: then an operation of the
+            host's own is one, with all that is called in it.
     """
 
     name: ClassVar[str]
     Settings: ClassVar[type[BaseModel]] = PolicySettings
     rank: ClassVar[int | None] = None
     is_retrying: ClassVar[bool] = False
+    is_by_call: ClassVar[bool] = False
 
     def __init__(self, settings: Any = None) -> None:
         self.settings: Any = self.Settings() if settings is None else settings

@@ -250,15 +250,25 @@ class Resolver:
             self._check_tables(_EVERY, self._config.policies.tables)
             self._are_tables_checked = True
         of = f"connector {connector_id!r}"
+        if not config.trusted and has_reference(config.tables):
+            raise ConfigError(
+                f"The policies of {of}: a reference to the host's environment or files "
+                "is refused beside a tenant's settings."
+            )
         self._check_tables(of, config.tables)
         names = config.policies
         if names is None:
             names = self._config.policies.enabled
         if names is None and not config.tables:
             return self.default_policies()
-        if names is None:
-            return self._defaults(of, config.tables)
-        return self._named(names, of, config.tables)
+        if names is not None:
+            return self._named(names, of, config.tables)
+        if idle := sorted({*config.tables} - {*DEFAULT_POLICIES}):
+            raise ConfigError(
+                f"Connector {connector_id!r} has settings of the policy {idle[0]!r}, "
+                "which is not on by default: name it in its `policies`."
+            )
+        return self._defaults(of, config.tables)
 
     def default_policies(self) -> tuple[Policy, ...]:
         """Make the policies of connectors that name none, outermost first.
@@ -275,9 +285,11 @@ class Resolver:
     def _check_tables(self, of: str, tables: _Tables) -> None:
         """See that tables configure policies that there are, enabled or not."""
         for name in sorted(tables):
-            # Who turned a plugin off may leave its table.
+            # Who turned a plugin off may leave its table; what it refers to need not be
+            # there unless it is used.
             with contextlib.suppress(PluginBlocked):
-                self._configured(name, of, tables[name])
+                if not has_reference(tables[name]):
+                    self._configured(name, of, tables[name])
 
     def _named(
         self, names: Iterable[str], of: str = _EVERY, tables: _Tables = _NONE
@@ -326,6 +338,10 @@ class Resolver:
             )
         policy, _ = found
         merged = {**self._config.policies.tables.get(name, {}), **(table or {})}
+        try:
+            merged = reveal(merged, os.environ)
+        except ConfigError as error:
+            raise ConfigError(f"Policy {name!r} of {of}: {error}.") from None
         try:
             return policy, policy.Settings.model_validate(merged)
         except ValidationError as error:

@@ -84,28 +84,31 @@ class Retry(Policy):
             budget.deposit(op.scope.clock())
             begun = next(_TIMES)
         attempt, before = 1, None
-        while True:
-            try:
-                return (yield op)
-            except Exception as error:
-                if _given_up(error) > begun:
-                    raise
-                if isinstance(error, Refused) and before is not None:
-                    # Nothing was sent this time: what came the last time says why.
-                    error.__cause__ = error.__cause__ or before
-                verdict = op.classify(error)
-                why, delay = self._next(op, verdict, attempt, budget)
-                if why:
-                    if verdict.fault.is_outage or attempt > 1:
-                        _tell(op, error, why)
-                    raise
-                before = error
-            attempt += 1
-            begun = next(_TIMES)
-            code = verdict.code or verdict.fault.value
-            op.scope.emit(OperationRetried(op.scope.connector, op.name, attempt, code))
-            if delay > 0:
-                yield Sleep(delay)
+        try:
+            while True:
+                try:
+                    return (yield op)
+                except Exception as error:
+                    if _given_up(error) > begun:
+                        raise
+                    if isinstance(error, Refused) and before is not None:
+                        # Nothing was sent this time: what came the last time says why.
+                        error.__cause__ = error.__cause__ or before
+                    verdict = op.classify(error)
+                    why, delay = self._next(op, verdict, attempt, budget)
+                    if why:
+                        if verdict.fault.is_outage or attempt > 1:
+                            _tell(op, error, why)
+                        raise
+                    before = error
+                attempt += 1
+                begun = next(_TIMES)
+                _tell_of_retry(op, verdict, attempt)
+                if delay > 0:
+                    yield Sleep(delay)
+        finally:
+            # An error's traceback holds this frame, which would hold the error.
+            del before
 
     def shortcut(self, op: Operation) -> bool:
         """Count the operation; there is nothing to do until it fails."""
@@ -172,6 +175,11 @@ def _given_up(error: Exception) -> int:
     """
     when: int = getattr(error, _GIVEN_UP, -1)
     return when
+
+
+def _tell_of_retry(op: Operation, verdict: Verdict, attempt: int) -> None:
+    code = verdict.code or verdict.fault.value
+    op.scope.emit(OperationRetried(op.scope.connector, op.name, attempt, code))
 
 
 def _tell(op: Operation, error: Exception, why: str) -> None:

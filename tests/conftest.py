@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from servers import GcsEmulator, MotoS3, RcloneS3, is_ambient
+from servers import GcsEmulator, MotoS3, RcloneS3, RedisServer, is_ambient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,6 +67,20 @@ def moto_s3() -> Iterator[MotoS3]:
 def gcs_emulator() -> Iterator[GcsEmulator]:
     """Run a Google Cloud Storage server, one for each test process."""
     with GcsEmulator() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """Run a Redis, one for each test process."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisServer]:
+    """Run a Redis Cluster of one node, one for each test process."""
+    with RedisServer(is_cluster=True) as server:
         yield server
 
 

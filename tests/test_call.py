@@ -67,6 +67,37 @@ def test_a_call_within_a_call_is_a_part_of_it(scope: Scope) -> None:
     assert outer.is_over
 
 
+def test_what_is_to_be_done_at_its_end(scope: Scope) -> None:
+    """It is done once, however the call ends; at once if it has ended already."""
+    done: list[str] = []
+    call = Call(scope)
+    call.at_end(lambda: done.append("first"))
+    call.at_end(lambda: done.append("second"))
+    with pytest.raises(ValueError, match="oops"), call:
+        raise ValueError("oops")
+    assert sorted(done) == ["first", "second"]
+    call.at_end(lambda: done.append("late"))
+    assert done[-1] == "late"
+    assert len(done) == 3
+
+
+def test_its_end_is_told_once_in_any_thread(scope: Scope) -> None:
+    """Whoever adds something while it ends has it done, and nothing is done twice."""
+    for _ in range(200):
+        done: list[int] = []
+        call = Call(scope)
+        adder = threading.Thread(
+            target=lambda call=call, done=done: [
+                call.at_end(lambda number=number: done.append(number))
+                for number in range(5)
+            ]
+        )
+        with call:
+            adder.start()
+        adder.join()
+        assert sorted(done) == [*range(5)]
+
+
 def test_another_connectors_call_is_none_of_ours(scope: Scope) -> None:
     """A copy from one to another is a call of each, and neither ends the other's."""
     other = Stack().scope

@@ -8,6 +8,8 @@ import logging
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -476,6 +478,31 @@ def test_secrets_of_any_kind_tell_connectors_apart() -> None:
 
     assert len({of("1", b"1"), of("2", b"1"), of("1", b"2")}) == 3
     assert of("1", b"1") == of("1", b"1")
+
+
+def test_a_fleet_knows_an_identity_by_one_name() -> None:
+    """It is the same in each process, and another for another secret."""
+    script = """
+from connectorkit.identity import fleet_identity, identity
+from connectorkit_s3 import S3Settings
+for secret in ("sesame", "sesame", "semolina"):
+    settings = S3Settings(key="k", secret=secret)
+    print(fleet_identity("s3", settings), identity("s3", settings))
+"""
+    told = [
+        line.split()
+        for _ in range(2)
+        for line in subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout.splitlines()
+    ]
+    lasting, passing = ([line[column] for line in told] for column in (0, 1))
+    assert lasting[0] == lasting[1] == lasting[3] != lasting[2] == lasting[5]
+    assert passing[0] == passing[1] != passing[3]
 
 
 def test_a_setting_that_cannot_be_told_apart_is_refused() -> None:

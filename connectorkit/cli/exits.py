@@ -11,11 +11,11 @@ from connectorkit.errors import (
     AttemptTimedOut,
     CheckFailed,
     ConfigError,
-    DeadlineExceeded,
     InvalidConnectorID,
     InvalidSettings,
     MissingExtra,
     PluginError,
+    Refused,
     UnknownConnector,
     UnknownPolicy,
 )
@@ -78,7 +78,7 @@ _CODES: Final[tuple[tuple[tuple[type[BaseException], ...], int], ...]] = (
     ((FileNotFoundError,), NOT_FOUND),
     ((PermissionError,), DENIED),
     (
-        (TimeoutError, ConnectionError, AttemptTimedOut, DeadlineExceeded),
+        (TimeoutError, ConnectionError, AttemptTimedOut, Refused),
         TRY_AGAIN,
     ),
 )

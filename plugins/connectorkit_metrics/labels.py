@@ -60,6 +60,12 @@ class Labels:
         self._bucket = Bounded(settings.most_buckets, settings.buckets)
         self._is_bucket_listed = settings.buckets is not None
         self._of_source = settings.names == "source"
+        self._organization = Bounded(
+            settings.most_organizations, settings.organizations
+        )
+        self._has_organizations = bool(
+            settings.organizations or settings.most_organizations
+        )
         self.operation = Bounded(_MOST_OPERATIONS)
 
     def place(self, scope: Scope, bucket: str) -> tuple[str, str]:
@@ -75,6 +81,10 @@ class Labels:
         if not bucket:
             return connector, ""
         return connector, self._bucket(bucket, connector) if is_open else OTHER
+
+    def organization(self, name: str) -> str:
+        """Return the label of an organisation: none, unless the settings name some."""
+        return self._organization(name) if name and self._has_organizations else ""
 
 
 def _clean(value: str) -> str:

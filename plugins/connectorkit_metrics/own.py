@@ -13,12 +13,19 @@
 | `connectorkit_circuits_open` | type, circuit | of how many identities they are open |
 | `connectorkit_circuit_transitions_total` | type, circuit, from, to | |
 | `connectorkit_pace_changes_total` | change | "limited" or "lifted" |
+| `connectorkit_slots_used` | scope, organization | of the scope asked for last |
+| `connectorkit_slots_limit` | scope, organization | likewise |
+| `connectorkit_slot_decisions_total` | outcome, mode, scope, organization | |
+| `connectorkit_slots_reaped_total` | | of holders that died |
+| `connectorkit_slots_lost_total` | | of holders that go on |
+| `connectorkit_slot_renew_seconds` | | histogram |
 | `connectorkit_resolves_total` | type, by | those that were not answered at once |
 | `connectorkit_filesystems_opened_total` | type | |
 | `connectorkit_filesystems_closed_total` | type | |
 | `connectorkit_build_info` | version | always 1 |
 
-`connectorkit_metrics.outcomes` explains outcomes and results.
+`connectorkit_metrics.outcomes` explains outcomes and results. A scope is a kind, such
+as "org" or "global"; organization is empty unless the settings name some.
 """
 
 from __future__ import annotations
@@ -34,6 +41,11 @@ from connectorkit.events import (
     OperationRetried,
     PaceChanged,
     RetryRefused,
+    SlotDecided,
+    SlotsReaped,
+    SlotsRenewed,
+    SlotsUsed,
+    SlotWasLost,
 )
 from connectorkit.operation import Kind
 from connectorkit_metrics.labels import Bounded
@@ -49,6 +61,8 @@ if TYPE_CHECKING:
 __all__ = ["OwnSeries"]
 
 _ATTEMPTS: Final = (1, 2, 3, 5, 8)
+# The kinds of scopes that are there without any of the host's own.
+_SCOPES: Final = {"", "org", "global", "connector"}
 _CIRCUITS: Final = ("upload", "download", "list")
 # Reasons are the words of services, and of policies that others wrote.
 _MOST_REASONS = 30
@@ -119,6 +133,35 @@ class OwnSeries(Series):
             "Limits that throttles brought about, or that ended.",
             "change",
         )
+        self._used = self._gauge(
+            "connectorkit_slots_used",
+            "Slots in use, as Redis told last.",
+            *("scope", "organization"),
+            mode="mostrecent",
+        )
+        self._limit = self._gauge(
+            "connectorkit_slots_limit",
+            "Slots that there are, as Redis told last.",
+            *("scope", "organization"),
+            mode="mostrecent",
+        )
+        self._decisions = self._counter(
+            "connectorkit_slot_decisions",
+            "Slots that were asked for: what was decided, and by whom.",
+            *("outcome", "mode", "scope", "organization"),
+        )
+        self._reaped = self._counter(
+            "connectorkit_slots_reaped",
+            "Slots that were taken back from holders that renewed them no more.",
+        )
+        self._lost = self._counter(
+            "connectorkit_slots_lost",
+            "Slots that were lost by holders that go on.",
+        )
+        self._renewals = self._histogram(
+            "connectorkit_slot_renew_seconds",
+            "Seconds that it took to renew the slots that a process holds.",
+        )
         self._resolves = self._counter(
             "connectorkit_resolves",
             "Connector IDs that were resolved, unless the answer was at hand.",
@@ -138,6 +181,7 @@ class OwnSeries(Series):
         )
         self._reason = Bounded(_MOST_REASONS)
         self._refusal = Bounded(_MOST_REASONS)
+        self._own_scope = Bounded(_MOST_REASONS)
 
     def _count(self, count: Count) -> None:
         connector, operation, many = (
@@ -187,6 +231,30 @@ class OwnSeries(Series):
                 of(self._closed, event.type).inc()
             case Begun():
                 of(self._build, connectorkit.__version__).set(1)
+            case _:
+                self._count_slots(event)
+
+    def _count_slots(self, event: object) -> None:
+        of = self._of
+        match event:
+            case SlotsUsed():
+                whose = self._organization(event.organization)
+                name = self._scope(event.scope), whose
+                of(self._used, *name).set(event.used)
+                of(self._limit, *name).set(event.limit)
+            case SlotDecided():
+                whose = self._organization(event.organization)
+                scope = self._scope(event.scope)
+                of(self._decisions, event.outcome, event.mode, scope, whose).inc()
+            case SlotsReaped():
+                self._reaped.inc(event.count)
+            case SlotWasLost():
+                self._lost.inc()
+            case SlotsRenewed():
+                self._renewals.repeat(event.seconds, 1)
+
+    def _scope(self, kind: str) -> str:
+        return kind if kind in _SCOPES else self._own_scope(kind)
 
     def _show_circuits(self, circuits: Mapping[tuple[str, str], Tally[int]]) -> None:
         for name, levels in circuits.items():

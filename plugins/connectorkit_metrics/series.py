@@ -171,6 +171,11 @@ class Series(Collector):
             child = self._children[key] = metric.labels(*labels)
         return child
 
+    def _organization(self, name: str) -> str:
+        """Return the label of an organisation, by the first policy that has any."""
+        labels = (it.labels.organization(name) for it in [*self._ledgers.values()])
+        return next(filter(None, labels), "")
+
     def _look_at_circuits(self) -> None:
         """Show what circuits there are: one that is forgotten is not open any more."""
         self._are_circuits_stale = False

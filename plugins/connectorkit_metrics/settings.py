@@ -28,6 +28,9 @@ class MetricsSettings(PolicySettings):
         buckets: The buckets to export by name, and no others; None for the first
             `most_buckets`, and of connectors whose settings came with a call for none.
         most_buckets: How many, at the most, those of all connectors together.
+        organizations: The organisations whose slots are told by name, and no others;
+            None for the first `most_organizations`.
+        most_organizations: How many, at the most; the default names none.
     """
 
     names: Literal["connectorkit", "source"] = "connectorkit"
@@ -35,3 +38,5 @@ class MetricsSettings(PolicySettings):
     most_connectors: int = Field(default=10, ge=0, le=10_000)
     buckets: frozenset[str] | None = None
     most_buckets: int = Field(default=20, ge=0, le=10_000)
+    organizations: frozenset[str] | None = None
+    most_organizations: int = Field(default=0, ge=0, le=10_000)

@@ -296,8 +296,8 @@ class Door:
         found: dict[str, Any] = {"ResponseMetadata": {"HTTPStatusCode": 200}}
         if isinstance(done, Look):
             look = Call(self.scope)
-            # In what is left of the same time.
-            look.started = op.started
+            # In what is left of the same time, with what policies keep for it.
+            look.started, look.shared = op.started, op.kept
             try:
                 with look if op.call is None else contextlib.nullcontext():
                     found = self.client.head_object(**done.names)

@@ -40,7 +40,7 @@ def test_alerts_watch_what_is_there() -> None:
         labels.setdefault(sample.name, set()).update(sample.labels)
     text = files("connectorkit_metrics").joinpath("alerts.yml").read_text("utf-8")
     rules = text.split("- alert: ")[1:]
-    assert len(rules) == 14
+    assert len(rules) == 17
     for rule in rules:
         legend = rule.partition("annotations:")[2].replace("$labels.", "")
         expr = re.sub(r"#.*", "", rule.partition("expr:")[2].partition("labels:")[0])

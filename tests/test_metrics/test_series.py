@@ -44,8 +44,8 @@ ATTEMPTS = "connectorkit_operation_attempts"
 
 def table(module: Any) -> dict[str, set[str]]:
     """Return the labels of each series in the table of a module's docstring."""
-    rows = re.findall(r"^\| `(\w+)` \| ([\w, ]+) \|", module.__doc__, re.MULTILINE)
-    return {name: {*labels.split(", ")} for name, labels in rows}
+    rows = re.findall(r"^\| `(\w+)` \| ([\w, ]*)\|", module.__doc__, re.MULTILINE)
+    return {name: {*labels.replace(",", "").split()} for name, labels in rows}
 
 
 def exported(meter: Meter) -> dict[str, set[str]]:

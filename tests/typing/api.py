@@ -34,11 +34,24 @@ from connectorkit import (
     Secret,
     Settings,
     Sleep,
+    SlotDecided,
+    SlotsUsed,
     SystemAdapter,
     Text,
     hookimpl,
 )
 from connectorkit.testing import VirtualClock
+from connectorkit_slots import (
+    AsyncSlot,
+    AsyncSlotLimiter,
+    Share,
+    Slot,
+    SlotLimiter,
+    SlotLimitExceeded,
+    Slots,
+    SlotsSettings,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,6 +87,42 @@ async def goes_by_policies_on_a_loop(connector: Connector) -> None:
         return 42
 
     assert_type(await connector.call("query", "read", query), int)
+
+
+def limits_executions(limiter: SlotLimiter, kit: ConnectorKit) -> None:
+    """A limiter gives slots, and says how far they are used."""
+    SlotLimiter.from_url(
+        "redis://h", org_limit=20, global_limit=100, emit=kit.registry.emit
+    )
+    SlotLimiter.from_url("redis://h", limit=20)  # type: ignore[call-arg]
+    SlotLimiter.from_url("redis://h", on_error="shrug")  # type: ignore[arg-type]
+    try:
+        with limiter.slot("org_42", 7, scopes={"user:7": 3}) as slot:
+            assert_type(slot, Slot)
+            assert_type(slot.lost, bool)
+            assert_type(slot.scopes, dict[str, Share])
+    except SlotLimitExceeded as error:
+        assert_type(error.retry_after, float)
+    assert_type(limiter.acquire("org_42", "one", lease=600), Slot)
+    assert_type(limiter.release("org_42", "one"), bool)
+    assert_type(limiter.usage("org_42"), Usage)
+    assert_type(limiter.usages(), list[Usage])
+    limiter.acquire(object(), "one")  # type: ignore[arg-type]
+    limiter.set_limit("org_42", None)
+
+
+async def limits_executions_on_a_loop(limiter: AsyncSlotLimiter) -> None:
+    """Its twin for event loops gives what is to be awaited."""
+    async with limiter.hold("org_42", "one") as slot:
+        assert_type(slot, AsyncSlot)
+    assert_type(await limiter.usage("org_42"), Usage)
+
+
+def limits_calls(settings: SlotsSettings) -> None:
+    """The policy is made of its settings, which hide the URL."""
+    assert_type(Slots(settings).settings, SlotsSettings)
+    assert_type(settings.url, SecretStr)
+    Slots()  # type: ignore[call-arg]
 
 
 class Polite(Policy):
@@ -287,6 +336,10 @@ def connectorkit_event(event: object) -> None:
             assert_type(event.connector_id, str)
         case FilesystemClosed():
             assert_type(event.type, str)
+        case SlotDecided():
+            assert_type(event.outcome, str)
+        case SlotsUsed():
+            assert_type(event.used, int)
 
 
 def hooks_keep_their_types() -> None:

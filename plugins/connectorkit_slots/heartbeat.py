@@ -1,0 +1,253 @@
+"""One thread renews all slots of a process, whatever else that is busy with."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from connectorkit.events import SlotsRenewed
+from connectorkit.fork import renew_in_child
+from connectorkit_slots.slot import margin
+from connectorkit_slots.store import Away
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from connectorkit_slots.desk import Desk
+    from connectorkit_slots.slot import Holding
+    from connectorkit_slots.verbs import Ask, Claim
+
+__all__ = ["HEARTBEAT", "Heartbeat", "Lease"]
+
+_log = logging.getLogger(__name__)
+# So many slots a script renews, lest others wait for it.
+_BATCH: Final = 256
+# Seconds until what failed is tried again, at most.
+_AGAIN: Final = 1.0
+
+
+@dataclass(eq=False, slots=True)
+class Lease:
+    """A slot that is renewed.
+
+    Attributes:
+        since: When it was taken.
+        due: When it is to be renewed.
+    """
+
+    claim: Claim
+    holding: Holding
+    desk: Desk[Any]
+    since: float
+    due: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        # What was given without Redis is registered as soon as Redis is back.
+        self.put_off(self.since, is_early=self.holding.mode != "redis")
+
+    @property
+    def now(self) -> float:
+        """What its clock shows."""
+        return self.desk.rules.clock()
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until something is to be done about it."""
+        return min(self.due, self.holding.deadline) - self.now
+
+    @property
+    def is_worth_it(self) -> bool:
+        """Whether it is due, or nearly so that it may as well go with others."""
+        return self.due - self.now <= self.claim.lease / 6
+
+    def put_off(self, now: float, *, is_early: bool) -> None:
+        """Set when it is due again."""
+        period = self.claim.lease / 3
+        if is_early:
+            period = min(period / 4, _AGAIN)
+        # By chance, so that not all processes come at once.
+        self.due = now + period * random.uniform(0.9, 1.0)  # noqa: S311
+
+
+@dataclass(eq=False, slots=True)
+class _Release:
+    """A slot that is over, which Redis could not be told."""
+
+    desk: Desk[Any]
+    ask: Ask
+    until: float
+    due: float
+
+
+class Heartbeat:
+    """Renews the slots of all limiters of this process; there is one: `HEARTBEAT`."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """Hold nothing: the slots are the parent's, and so was the thread."""
+        self._wake = threading.Condition(threading.RLock())
+        self._leases: dict[str, Lease] = {}
+        self._releases: list[_Release] = []
+        self._thread: threading.Thread | None = None
+        self._wakes_at = math.inf
+        self._was_woken = False
+
+    def add(self, lease: Lease) -> None:
+        """Renew a slot until it is dropped or lost."""
+        with self._wake:
+            self._leases[lease.holding.token] = lease
+            self._see_to(lease.seconds_left)
+
+    def drop(self, token: str) -> None:
+        """Renew a slot no more."""
+        with self._wake:
+            self._leases.pop(token, None)
+
+    def release(self, desk: Desk[Any], ask: Ask, until: float) -> None:
+        """Tell Redis that a slot is over, as soon as it can be told."""
+        now = desk.rules.clock()
+        with self._wake:
+            self._releases.append(_Release(desk, ask, until, now))
+            self._see_to(0.0)
+
+    def renew(self, desk: Desk[Any]) -> None:
+        """Renew all slots of a limiter now."""
+        with self._wake:
+            leases = [lease for lease in self._leases.values() if lease.desk is desk]
+        self._renew(leases)
+
+    def beat(self) -> None:
+        """Do what is due."""
+        with self._wake:
+            leases = list(self._leases.values())
+            releases, self._releases = self._releases, []
+        # First of all, since this process may have been stopped meanwhile.
+        leases = [lease for lease in leases if not lease.holding.lost]
+        due = {lease.desk.store.address for lease in leases if lease.due <= lease.now}
+        for address in due:
+            self._renew(
+                lease
+                for lease in leases
+                if lease.desk.store.address == address and lease.is_worth_it
+            )
+        self._give_back(releases)
+
+    def _see_to(self, seconds: float) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._run, name="connectorkit-slots", daemon=True
+            )
+            self._thread.start()
+        if time.monotonic() + seconds < self._wakes_at:
+            self._was_woken = True
+            self._wake.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                seconds = self._seconds_left()
+                if seconds == math.inf and self._was_woken:
+                    # Lest each of many short slots wake it.
+                    seconds = _AGAIN
+                self._was_woken = False
+                if seconds > 0:
+                    self._wakes_at = time.monotonic() + seconds
+                    self._wake.wait(None if seconds == math.inf else seconds)
+                    self._wakes_at = -math.inf
+            try:
+                self.beat()
+            except Exception:  # noqa: BLE001 - nobody else would renew anything
+                _log.exception("Slots could not be renewed.")
+                time.sleep(_AGAIN)
+
+    def _seconds_left(self) -> float:
+        lasting = [lease.seconds_left for lease in self._leases.values()]
+        lasting += [each.due - each.desk.rules.clock() for each in self._releases]
+        return min(lasting, default=math.inf)
+
+    def _renew(self, leases: Iterable[Lease]) -> None:
+        batches = _batches(leases)
+        if not batches:
+            return
+        began = time.perf_counter()
+        sent = [batch[0].now for batch in batches]
+        asks = [
+            batch[0].desk.verbs.renew(
+                (lease.claim, max(0.0, now - lease.since)) for lease in batch
+            )
+            for batch, now in zip(batches, sent, strict=True)
+        ]
+        try:
+            answers = batches[0][0].desk.store.run_all(asks)
+        except Away as error:
+            answers = [error] * len(asks)
+        seconds = time.perf_counter() - began
+        for batch, now, answer in zip(batches, sent, answers, strict=True):
+            if isinstance(answer, Exception):
+                self._failed(batch, answer)
+            else:
+                self._renewed(batch, now, answer)
+                batch[0].desk.tell(SlotsRenewed(len(batch), seconds))
+
+    def _failed(self, batch: list[Lease], error: Exception) -> None:
+        if not isinstance(error, Away):
+            _log.error("Redis refused to renew slots: %s", error)
+        for lease in batch:
+            lease.put_off(lease.now, is_early=True)
+
+    def _renewed(self, batch: list[Lease], sent: float, answer: Any) -> None:
+        desk = batch[0].desk
+        epoch, lasting = desk.verbs.renewed(answer)
+        desk.came_back(epoch)
+        for lease, left in zip(batch, lasting, strict=True):
+            holding = lease.holding
+            if not left:
+                holding.lose()
+            elif holding.renewed(sent + left - margin(left)):
+                holding.mode = "redis"
+                lease.put_off(sent, is_early=False)
+            else:
+                # It ended while it was renewed, and may be there again.
+                self.release(desk, desk.let_go(holding), lease.now + lease.claim.lease)
+
+    def _give_back(self, releases: Iterable[_Release]) -> None:
+        by_store: dict[object, list[_Release]] = {}
+        waiting = []
+        for each in releases:
+            now = each.desk.rules.clock()
+            if each.due > now:
+                waiting.append(each)
+            elif each.until > now:
+                by_store.setdefault(each.desk.store.address, []).append(each)
+        for some in by_store.values():
+            try:
+                some[0].desk.store.run_all([each.ask for each in some])
+            except Away:
+                for each in some:
+                    each.due = each.desk.rules.clock() + _AGAIN
+                waiting += some
+        with self._wake:
+            self._releases += waiting
+
+
+def _batches(leases: Iterable[Lease]) -> list[list[Lease]]:
+    """Return the slots of each limiter, the oldest first: they have the best right."""
+    by_desk: dict[Desk[Any], list[Lease]] = {}
+    for lease in sorted(leases, key=lambda lease: lease.since):
+        by_desk.setdefault(lease.desk, []).append(lease)
+    return [
+        each[i : i + _BATCH]
+        for each in by_desk.values()
+        for i in range(0, len(each), _BATCH)
+    ]
+
+
+HEARTBEAT: Final = Heartbeat()

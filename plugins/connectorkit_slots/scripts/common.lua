@@ -1,0 +1,95 @@
+-- What all verbs share. An execution that has a slot is a member of one sorted set for
+-- each of its scopes, and has a record: its token, since when, its lease, its scopes,
+-- and whether it is held, and so renewed.
+-- A score at or below `bound` has lapsed. With leases it is when the slot lapses and
+-- `window` is 0; with start times it is when it was given and `window` the cutoff.
+-- KEYS: state, records, global, then those of the verb. ARGV: as JSON window, whether
+-- scores are start times, seconds for which keys last, and whether anybody wants to
+-- know how many slots are left in use; then those of the verb. Answers are JSON.
+local state, records, global = KEYS[1], KEYS[2], KEYS[3]
+local prefix = string.sub(state, 1, -6)
+local window, keep, key_seconds, is_told = unpack(cjson.decode(ARGV[1]))
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1e6
+local bound = now - window
+
+local function text(seconds)
+  return string.format('%.6f', seconds)
+end
+
+local lapsed = text(bound)
+local live = '(' .. lapsed
+
+local function used(key)
+  return redis.call('ZCOUNT', key, live, '+inf')
+end
+
+-- The score in the set that every slot is in; nil if the slot has lapsed.
+local function score_of(member)
+  local score = tonumber(redis.call('ZSCORE', global, member) or nil)
+  return score and score > bound and score or nil
+end
+
+local function record_of(member)
+  local found = redis.call('HGET', records, member)
+  return found and cjson.decode(found) or nil
+end
+
+-- A limit; nil for none, and for what is none.
+local function valid(limit)
+  local number = tonumber(limit or nil)
+  return number and number >= 1 and number <= 1e9 and math.floor(number) or nil
+end
+
+-- What is stored counts before what the client says.
+local function limit_of(stored, given)
+  return valid(stored) or valid(given)
+end
+
+local function scope_of(key)
+  return string.sub(key, #prefix + 1)
+end
+
+-- Bounded, so that no call pays for all that was left behind.
+local function reap(key)
+  local dead = redis.call('ZRANGEBYSCORE', key, '-inf', lapsed, 'LIMIT', 0, 128)
+  if #dead > 0 then
+    redis.call('ZREM', key, unpack(dead))
+    if key == global then redis.call('HDEL', records, unpack(dead)) end
+  end
+  return #dead
+end
+
+local function put(member, score, record)
+  score = text(score)
+  for _, scope in ipairs(record.scopes) do
+    redis.call('ZADD', prefix .. scope, score, member)
+    redis.call('EXPIRE', prefix .. scope, key_seconds)
+  end
+  redis.call('HSET', records, member, cjson.encode(record))
+  redis.call('EXPIRE', records, key_seconds)
+end
+
+-- What was taken from its holder shall not come back by that one's next renewal.
+local function revoke(record)
+  if not record.held then return end
+  local key = prefix .. 'revoked'
+  local seconds = 2 * record.lease + 60
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', text(now))
+  redis.call('ZADD', key, text(now + seconds), record.token)
+  redis.call('EXPIRE', key, key_seconds)
+end
+
+local function remove(member, scopes)
+  for _, scope in ipairs(scopes) do
+    redis.call('ZREM', prefix .. scope, member)
+  end
+  redis.call('HDEL', records, member)
+end
+
+-- A name for what Redis remembers: another one if it has been emptied.
+local function epoch_of(found)
+  if found then return found end
+  redis.call('HSET', state, 'epoch', text(now))
+  return text(now)
+end

@@ -1,0 +1,242 @@
+"""Redis, by redis-py: runs scripts, and tells whether Redis is away."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from connectorkit import MissingExtra
+from connectorkit.fork import importing
+from connectorkit_slots.errors import SlotsUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from connectorkit_slots.verbs import Ask
+
+__all__ = ["AsyncStore", "Away", "Store", "client_of", "redis_py"]
+
+_EXHAUSTED: Final = "No connection available."
+_UNREACHABLE: Final = "Redis Cluster cannot be connected"
+
+
+class Away(Exception):
+    """Redis cannot be asked now; the client's error is its cause."""
+
+
+def redis_py() -> Any:
+    """Return the module.
+
+    Raises:
+        MissingExtra: It is not installed.
+    """
+    try:
+        with importing():
+            import redis.asyncio
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"Slots need {error.name}: pip install 'connectorkit[redis]'."
+        ) from error
+    return redis
+
+
+def is_away(error: Exception) -> bool:
+    """Tell whether an error says that Redis cannot be asked now.
+
+    That is: no connection, no answer in time, or a node that says of itself that it
+    does not serve now: it loads, is a replica since a failover, or its cluster is down.
+    Wrong credentials, a full pool of connections, a full memory and wrong commands do
+    not pass by waiting, and are errors of their own.
+    """
+    found = redis_py().exceptions
+    if isinstance(
+        error,
+        (
+            found.AuthenticationError,
+            found.AuthorizationError,
+            found.MaxConnectionsError,
+        ),
+    ):
+        return False
+    if isinstance(error, found.ConnectionError):
+        return str(error) != _EXHAUSTED
+    if isinstance(error, found.RedisClusterException):
+        is_uncovered = isinstance(error, found.SlotNotCoveredError)
+        return is_uncovered or str(error).startswith(_UNREACHABLE)
+    passing = (
+        found.TimeoutError,
+        found.ReadOnlyError,
+        found.ClusterDownError,
+        found.TryAgainError,
+    )
+    return isinstance(error, passing)
+
+
+def client_of(
+    url: str, budget: float, *, is_cluster: bool, is_async: bool = False
+) -> Any:
+    """Return a client that waits for no longer, and does not try again.
+
+    Raises:
+        MissingExtra: redis-py is not installed.
+        ValueError: The URL cannot be read.
+        SlotsUnavailable: No node of the cluster can be reached.
+    """
+    redis = redis_py()
+    module = redis.asyncio if is_async else redis
+    options = {
+        "socket_timeout": budget,
+        "socket_connect_timeout": budget,
+        # Retries are the limiter's.
+        "retry": module.retry.Retry(redis.backoff.NoBackoff(), 0),
+        # With the newer protocol redis-py does not see that a connection was closed.
+        "protocol": 2,
+    }
+    kind = module.RedisCluster if is_cluster else module.Redis
+    try:
+        return kind.from_url(url, **options)
+    except ValueError:
+        # Its text may hold a part of the URL, such as the password.
+        raise ValueError(
+            "The URL of Redis cannot be read: it has to be redis://, rediss:// or "
+            "unix://, with a password that is quoted as in all URLs."
+        ) from None
+    except Exception as error:
+        if not is_away(error):
+            raise
+        raise SlotsUnavailable(
+            "No node of the Redis Cluster can be reached, so it is not known which "
+            "one has the slots; try again."
+        ) from error
+
+
+class Store:
+    """A client for threads."""
+
+    def __init__(self, client: Any) -> None:
+        redis = redis_py()
+        self.client = client
+        self.is_cluster = isinstance(client, redis.RedisCluster)
+        self._no_script = redis.exceptions.NoScriptError
+        # Whose slots are renewed in one round trip; in memory only.
+        self.address: object = self if self.is_cluster else _address(client)
+
+    def run(self, ask: Ask) -> Any:
+        """Run a script.
+
+        Raises:
+            Away: Redis cannot be asked now.
+        """
+        script, keys, args = ask
+        with _or_away():
+            try:
+                if self.is_cluster:
+                    return self.client.evalsha(script.sha, len(keys), *keys, *args)
+                return self._sent("EVALSHA", script.sha, len(keys), *keys, *args)
+            except self._no_script:
+                return self.client.eval(script.text, len(keys), *keys, *args)
+
+    def _sent(self, *words: str | int) -> Any:
+        """Send a command as the client would, who takes half as long again for it."""
+        pool = self.client.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_packed_command([_packed(words)])
+            return connection.read_response()
+        finally:
+            pool.release(connection)
+
+    def run_all(self, asks: Sequence[Ask]) -> list[Any]:
+        """Run scripts in one round trip; what one of them raised is its answer.
+
+        On a cluster it is one for each.
+
+        Raises:
+            Away: Redis cannot be asked now.
+        """
+        if self.is_cluster or len(asks) == 1:
+            return [self.run(ask) for ask in asks]
+        pipeline = self.client.pipeline(transaction=False)
+        for script, keys, args in asks:
+            pipeline.evalsha(script.sha, len(keys), *keys, *args)
+        with _or_away():
+            answers = pipeline.execute(raise_on_error=False)
+        return [
+            self.run(ask) if isinstance(answer, self._no_script) else answer
+            for ask, answer in zip(asks, answers, strict=True)
+        ]
+
+    def command(self, *words: str | int) -> Any:
+        """Run a command.
+
+        Raises:
+            Away: Redis cannot be asked now.
+        """
+        with _or_away():
+            return self.client.execute_command(*words)
+
+
+class AsyncStore:
+    """A client for an event loop."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self._no_script = redis_py().exceptions.NoScriptError
+
+    async def run(self, ask: Ask) -> Any:
+        """Run a script.
+
+        Raises:
+            Away: Redis cannot be asked now.
+        """
+        script, keys, args = ask
+        client = self.client
+        with _or_away(), _cancellable():
+            try:
+                return await client.evalsha(script.sha, len(keys), *keys, *args)
+            except self._no_script:
+                return await client.eval(script.text, len(keys), *keys, *args)
+
+    async def command(self, *words: str | int) -> Any:
+        """Run a command.
+
+        Raises:
+            Away: Redis cannot be asked now.
+        """
+        with _or_away(), _cancellable():
+            return await self.client.execute_command(*words)
+
+
+def _packed(words: Sequence[str | int]) -> bytes:
+    """Return a command as Redis reads it."""
+    texts = [str(word).encode() for word in words]
+    parts = [b"$%d\r\n%b\r\n" % (len(text), text) for text in texts]
+    return b"*%d\r\n%b" % (len(parts), b"".join(parts))
+
+
+@contextmanager
+def _or_away() -> Iterator[None]:
+    """Turn what says that Redis is away into `Away`."""
+    try:
+        yield
+    except Exception as error:
+        if is_away(error):
+            raise Away from error
+        raise
+
+
+@contextmanager
+def _cancellable() -> Iterator[None]:
+    """Raise a cancellation that redis-py has swallowed, as it may while it connects."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    yield
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
+
+
+def _address(client: Any) -> object:
+    its = client.connection_pool.connection_kwargs
+    names = ("host", "port", "path", "db", "username", "password")
+    return tuple(its.get(name) for name in names)

@@ -1,0 +1,227 @@
+"""What is asked of Redis, and what its answers mean: without any input or output."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+from connectorkit_slots.keys import GLOBAL, checked_limit
+from connectorkit_slots.slot import Share, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from connectorkit_slots.options import Rules
+
+__all__ = ["Ask", "Claim", "Granted", "Moved", "RefusedBy", "Reply", "Script", "Verbs"]
+
+# JSON, whether or not the client decodes its answers.
+Reply: TypeAlias = str | bytes
+# Seconds: at once, nearly.
+_LEAST: Final = 0.001
+
+
+class Script(NamedTuple):
+    """A script of Lua, and the digest that Redis knows it by."""
+
+    text: str
+    sha: str
+
+    @classmethod
+    def load(cls, verb: str) -> Script:
+        """Read a verb's script."""
+        folder = files(__package__) / "scripts"
+        parts = [(folder / f"{name}.lua").read_text() for name in ("common", verb)]
+        text = "\n".join(parts)
+        # Redis names scripts so; nothing is kept secret by it.
+        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+class Ask(NamedTuple):
+    """One call of a script: one round trip."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[Any]
+
+
+class Claim(NamedTuple):
+    """What is asked for: a slot for an execution, in some scopes.
+
+    Attributes:
+        scopes: Their names and limits (None for none), in the order in which they are
+            looked at: the organisation's first, the global one last.
+        is_taken: Whether the caller holds the slot from now on, whoever had it.
+    """
+
+    organization: str
+    execution_id: str
+    member: str
+    token: str
+    lease: float
+    scopes: tuple[tuple[str, int | None], ...]
+    is_taken: bool
+
+
+class Granted(NamedTuple):
+    """A slot was given.
+
+    Attributes:
+        epoch: What Redis calls its memory.
+        token: The slot's token.
+        left: Seconds for which it lasts unless it is renewed.
+        reaped: How many lapsed ones were removed.
+        scopes: How far each scope is used.
+    """
+
+    epoch: str
+    token: str
+    left: float
+    reaped: int
+    scopes: dict[str, Share]
+
+
+class RefusedBy(NamedTuple):
+    """A scope was full."""
+
+    epoch: str
+    scope: str
+    used: int
+    limit: int
+    retry_after: float
+    reaped: int
+
+
+class Moved(NamedTuple):
+    """Redis has lost its memory, and who has a slot shall register it first."""
+
+    epoch: str
+
+
+class Verbs:
+    """The verbs of a limiter."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        keys = rules.keys
+        self._keys = (keys.state, keys.records, keys.of(GLOBAL))
+        is_told = rules.emit is not None
+        common = [rules.window, rules.is_started, int(rules.key_ttl), is_told]
+        self._common = json.dumps(common)
+        self._acquire = Script.load("acquire")
+        self._renew = Script.load("renew")
+        self._release = Script.load("release")
+        self._usage = Script.load("usage")
+        self._usages = Script.load("usages")
+        self._clear = Script.load("clear")
+
+    def acquire(self, claim: Claim, epoch: str) -> Ask:
+        """Ask for a slot; with an epoch, only if Redis remembers what it did then."""
+        key = self._rules.keys.of
+        return Ask(
+            self._acquire,
+            (*self._keys, *[key(name) for name, _ in claim.scopes[:-1]]),
+            (
+                self._common,
+                _terms(claim.is_taken, claim.lease, *[lim for _, lim in claim.scopes]),
+                claim.member,
+                claim.token,
+                epoch,
+            ),
+        )
+
+    @staticmethod
+    def acquired(claim: Claim, reply: Reply) -> Granted | RefusedBy | Moved:
+        """Read the answer."""
+        word, epoch, *rest = json.loads(reply)
+        if word == "moved":
+            return Moved(epoch)
+        if word == "refused":
+            place, used, limit, left, reaped = rest
+            scope, _ = claim.scopes[place - 1]
+            return RefusedBy(epoch, scope, used, limit, max(left, _LEAST), reaped)
+        token, left, reaped, counts, limits = rest
+        shares = zip(claim.scopes, counts, limits, strict=True)
+        scopes = {name: Share(used, limit or None) for (name, _), used, limit in shares}
+        return Granted(epoch, token, left, reaped, scopes)
+
+    def renew(self, held: Iterable[tuple[Claim, float]]) -> Ask:
+        """Ask to renew slots, each with the seconds since it was taken."""
+        return Ask(self._renew, self._keys, (self._common, *map(self._held, held)))
+
+    def _held(self, each: tuple[Claim, float]) -> str:
+        claim, age = each
+        left = claim.lease - age if self._rules.is_started else claim.lease
+        scopes = [(name, limit or 0) for name, limit in claim.scopes]
+        return json.dumps([claim.member, claim.token, claim.lease, left, age, scopes])
+
+    @staticmethod
+    def renewed(reply: Reply) -> tuple[str, list[float]]:
+        """Return the epoch, and for how many seconds each lasts; 0 if it is lost."""
+        epoch, *lasting = json.loads(reply)
+        return epoch, lasting
+
+    def release(self, org: str, execution_id: str, token: str = "") -> Ask:
+        """Ask to take a slot back, by its token or whoever has it."""
+        keys = self._rules.keys
+        args = (self._common, keys.member(org, execution_id), token)
+        return Ask(self._release, self._keys, (*args, f"org:{org}", GLOBAL))
+
+    @staticmethod
+    def released(reply: Reply) -> tuple[bool, dict[str, int]]:
+        """Return whether there was one, and how many slots its scopes have in use."""
+        was_there, *used = json.loads(reply)
+        return was_there, dict(used)
+
+    def usage(self, org: str) -> Ask:
+        """Ask how far an organisation uses its slots."""
+        return self._of_organization(self._usage, org)
+
+    @staticmethod
+    def used(org: str, limit: int | None, reply: Reply) -> Usage:
+        """Read the answer; Redis may have stored another limit."""
+        return _usage(org, limit, json.loads(reply))
+
+    def usages(self) -> Ask:
+        """Ask how far each organisation that has a slot uses them."""
+        return Ask(self._usages, self._keys, (self._common,))
+
+    def all_used(self, reply: Reply) -> list[Usage]:
+        """Read the answer."""
+        names = [(name.removeprefix("org:"), told) for name, *told in json.loads(reply)]
+        return [_usage(org, self._rules.limit(org), told) for org, told in names]
+
+    def clear(self, org: str) -> Ask:
+        """Ask to take all slots of an organisation back."""
+        return self._of_organization(self._clear, org)
+
+    def set_limit(self, org: str, limit: int | None) -> tuple[str | int, ...]:
+        """Return the command that stores a limit, or forgets it.
+
+        Raises:
+            ValueError: The limit is no whole number from 1.
+        """
+        where = (self._rules.keys.state, f"limit:org:{org}")
+        if limit is None:
+            return ("HDEL", *where)
+        return ("HSET", *where, checked_limit("The limit", limit))
+
+    def _of_organization(self, script: Script, org: str) -> Ask:
+        keys = (*self._keys, self._rules.keys.of(f"org:{org}"))
+        return Ask(script, keys, (self._common,))
+
+
+@lru_cache(1024)
+def _terms(is_taken: bool, lease: float, *limits: int | None) -> str:
+    """Return what is the same for many claims."""
+    return json.dumps(
+        ["take" if is_taken else "join", lease, [limit or 0 for limit in limits]]
+    )
+
+
+def _usage(org: str, limit: int | None, told: Sequence[Any]) -> Usage:
+    used, stored, age = told
+    return Usage(org, used, stored or limit, age if used else None)
