@@ -98,7 +98,9 @@ class Retry(Policy):
                     why, delay = self._next(op, verdict, attempt, budget)
                     if why:
                         if verdict.fault.is_outage or attempt > 1:
-                            _tell(op, error, why)
+                            # What was refused was no attempt.
+                            made = attempt - isinstance(error, Refused)
+                            _tell(op, error, made, why)
                         raise
                     before = error
                 attempt += 1
@@ -182,8 +184,7 @@ def _tell_of_retry(op: Operation, verdict: Verdict, attempt: int) -> None:
     op.scope.emit(OperationRetried(op.scope.connector, op.name, attempt, code))
 
 
-def _tell(op: Operation, error: Exception, why: str) -> None:
-    attempts = op.origin.attempts
+def _tell(op: Operation, error: Exception, attempts: int, why: str) -> None:
     setattr(error, _GIVEN_UP, next(_TIMES))
     plural = "attempt" if attempts == 1 else "attempts"
     error.add_note(
