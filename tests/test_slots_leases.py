@@ -162,6 +162,19 @@ def test_renewal_moves_the_deadline(bench: Bench) -> None:
         assert slot.deadline == pytest.approx(39, abs=0.01)
 
 
+def test_closed_limiter_renews_nothing(bench: Bench) -> None:
+    """What it holds lapses, and its holder is told."""
+    clock = VirtualClock()
+    limiter = bench.limiter(lease=30, clock=clock)
+    slot = limiter.take("org", "a")
+    limiter.close()
+    clock.advance(10)
+    HEARTBEAT.beat()
+    assert slot.deadline == pytest.approx(29, abs=0.01)
+    clock.advance(20)
+    assert slot.lost
+
+
 def test_one_thread_renews_all_limiters_in_one_round_trip(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,7 +153,11 @@ class AsyncSlotLimiter:
         return int(await self._run(self._desk.verbs.clear(name)))
 
     async def close(self) -> None:
-        """Close the clients, if `from_url` made them. What is held is not released."""
+        """Renew nothing any more, and close the clients, if `from_url` made them.
+
+        What is held is not released: it lapses with its lease.
+        """
+        self._desk.close()
         if self._owned:
             client, renewing = self._owned
             await client.aclose()

@@ -270,6 +270,10 @@ class Desk(Generic[S]):
             # The execution was taken over, by this very process.
             before.lose()
 
+    def close(self) -> None:
+        """Renew nothing any more."""
+        HEARTBEAT.leave(self)
+
     def let_go(self, slot: Holding) -> Ask:
         """Hold a slot no more; return what to ask Redis."""
         HEARTBEAT.drop(slot.token)

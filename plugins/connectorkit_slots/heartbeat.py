@@ -27,6 +27,8 @@ __all__ = ["HEARTBEAT", "Heartbeat", "Lease"]
 _log = logging.getLogger(__name__)
 # So many slots a script renews, lest others wait for it.
 _BATCH: Final = 256
+# Not the host's own dice, which it may have seeded, and other than in a forked child.
+_DICE: Final = random.SystemRandom()
 # Seconds until what failed is tried again, at most.
 _AGAIN: Final = 1.0
 
@@ -71,7 +73,7 @@ class Lease:
         if is_early:
             period = min(period / 4, _AGAIN)
         # By chance, so that not all processes come at once.
-        self.due = now + period * random.uniform(0.9, 1.0)  # noqa: S311
+        self.due = now + period * _DICE.uniform(0.9, 1.0)
 
 
 @dataclass(eq=False, slots=True)
@@ -110,6 +112,13 @@ class Heartbeat:
         """Renew a slot no more."""
         with self._wake:
             self._leases.pop(token, None)
+
+    def leave(self, desk: Desk[Any]) -> None:
+        """Renew no slot of a limiter any more."""
+        with self._wake:
+            its = [token for token, it in self._leases.items() if it.desk is desk]
+            for token in its:
+                del self._leases[token]
 
     def release(self, desk: Desk[Any], ask: Ask, until: float) -> None:
         """Tell Redis that a slot is over, as soon as it can be told."""

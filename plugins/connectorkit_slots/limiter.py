@@ -231,7 +231,11 @@ class SlotLimiter:
         return int(self._run(self._desk.verbs.clear(name)))
 
     def close(self) -> None:
-        """Close the client, if `from_url` made it. What is held is not released."""
+        """Renew nothing any more, and close the client, if `from_url` made it.
+
+        What is held is not released: it lapses with its lease.
+        """
+        self._desk.close()
         if self._owned is not None:
             self._owned.close()
 
