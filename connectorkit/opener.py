@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectorkit.clock import SYSTEM_CLOCK
 from connectorkit.errors import ConnectorKitError, MissingExtra, PluginFailed
-from connectorkit.filesystem import Releasable
+from connectorkit.releasable import Releasable
 from connectorkit.fork import importing
 from connectorkit.pipeline import Pipeline
 from connectorkit.plugin import one_line

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from connectorkit.errors import KitClosed, PluginFailed
-from connectorkit.filesystem import Releasable, release
+from connectorkit.releasable import Releasable, release
 from connectorkit.fork import keep_for_ever, renew_in_child
 
 if TYPE_CHECKING:

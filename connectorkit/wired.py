@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from connectorkit.bridge import through
 from connectorkit.call import joined
-from connectorkit.filesystem import Releasable
+from connectorkit.releasable import Releasable
 from connectorkit.pipeline import Pipeline
 from connectorkit.standalone import standalone_pipeline
 

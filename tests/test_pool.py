@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from connectorkit import KitClosed, Pipeline, Scope
-from connectorkit.filesystem import Releasable
+from connectorkit.releasable import Releasable
 from connectorkit.pool import Opened, Pool
 
 if TYPE_CHECKING:

@@ -73,6 +73,10 @@ class ConnectorFileSystem(LayeredOpen, Across, AbstractFileSystem):  # type: ign
             return [cls._strip_protocol(each) for each in path]
         return plain(str(stringify_path(path))).rstrip("/")
 
+    def unstrip_protocol(self, name: str) -> str:
+        """Return a path as a URL."""
+        return f"{PROTOCOL}://{self._strip_protocol(name)}"
+
     def place(self, path: Any) -> Place:
         """Resolve a path, to the connector's filesystem and the path there.
 

@@ -30,8 +30,8 @@ def plain(path: str) -> str:
     """Return a path without its protocol: `ID/path`; empty for the root."""
     path = path.removeprefix(f"{PROTOCOL}://").lstrip("/")
     connector_id, slash, rest = path.partition("/")
-    if "%" in connector_id:
-        connector_id = unquote(connector_id)
+    if "%" in connector_id and "/" not in (known := unquote(connector_id)):
+        connector_id = known
     return f"{connector_id}{slash}{rest}"
 
 
