@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from connectorkit.kit import ConnectorKit
 
-__all__ = ["default_kit", "filesystem", "open", "set_default_kit"]
+__all__ = ["default_kit", "filesystem", "is_default", "open", "set_default_kit"]
 
 _TextMode = Literal["r", "rt", "w", "wt", "a", "at", "x", "xt"]
 _BytesMode = Literal["rb", "wb", "ab", "xb"]
@@ -47,6 +47,12 @@ class _Default:
         return made
 
 
+    def reads(self, source: str) -> bool:
+        """Tell whether the kit, if there is one yet, is of this configuration."""
+        kit = self.chosen or self._made
+        return kit is not None and kit._portable_name == source
+
+
 def _of_usual_places() -> ConnectorKit:
     from connectorkit.kit import ConnectorKit
     from connectorkit.landing import kit_for
@@ -57,6 +63,11 @@ def _of_usual_places() -> ConnectorKit:
 
 
 _DEFAULT = _Default()
+
+
+def is_default(source: str) -> bool:
+    """Tell whether the process's kit, if there is one yet, is of a configuration."""
+    return _DEFAULT.reads(source)
 
 
 def default_kit() -> ConnectorKit:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectorkit.clock import SYSTEM_CLOCK
 from connectorkit.errors import ConnectorKitError, MissingExtra, PluginFailed
-from connectorkit.releasable import Releasable
+from connectorkit.releasable import Releasable, travel_as_connector
 from connectorkit.fork import importing
 from connectorkit.pipeline import Pipeline
 from connectorkit.plugin import one_line
@@ -155,6 +155,8 @@ def _guarded(
         inner.pipeline = pipeline
         return inner
     if pipeline.is_bare:
+        if not isinstance(inner, Releasable):
+            travel_as_connector(inner, connector)
         return inner
     from connectorkit.guarded import GuardedFileSystem
 

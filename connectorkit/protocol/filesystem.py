@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fsspec import AbstractFileSystem
 from fsspec.utils import stringify_path
 
-from connectorkit.default import default_kit
+from connectorkit.default import default_kit, is_default
 from connectorkit.errors import InvalidConnectorID, NotPicklable
 from connectorkit.landing import kit_for
 from connectorkit.protocol.across import Across
@@ -322,6 +322,8 @@ class ConnectorFileSystem(LayeredOpen, Across, AbstractFileSystem):  # type: ign
 
 
 def _landed(config: str | None) -> ConnectorFileSystem:
+    if config is None or is_default(config):
+        return ConnectorFileSystem()
     return ConnectorFileSystem(config)
 
 
