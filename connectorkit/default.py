@@ -46,7 +46,6 @@ class _Default:
                     made = self._made = _of_usual_places()
         return made
 
-
     def reads(self, source: str) -> bool:
         """Tell whether the kit, if there is one yet, is of this configuration."""
         kit = self.chosen or self._made
@@ -126,11 +125,11 @@ def filesystem(connector_id: str) -> AbstractFileSystem:
 
 
 @overload
-def open(url: str, mode: _TextMode, **options: Any) -> TextIO: ...
+def open(url: str, mode: _TextMode, **options: Any) -> TextIO: ...  # noqa: A001 - as fsspec's
 @overload
-def open(url: str, mode: _BytesMode = ..., **options: Any) -> BinaryIO: ...
+def open(url: str, mode: _BytesMode = ..., **options: Any) -> BinaryIO: ...  # noqa: A001 - as fsspec's
 @overload
-def open(url: str, mode: str, **options: Any) -> IO[Any]: ...
+def open(url: str, mode: str, **options: Any) -> IO[Any]: ...  # noqa: A001 - as fsspec's
 def open(url: str, mode: str = "rb", **options: Any) -> Any:  # noqa: A001 - as fsspec's
     """Open `connector://ID/path`, by the process's kit.
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from connectorkit.clock import SYSTEM_CLOCK
 from connectorkit.errors import ConnectorKitError, MissingExtra, PluginFailed
-from connectorkit.releasable import Releasable, travel_as_connector
 from connectorkit.fork import importing
 from connectorkit.pipeline import Pipeline
 from connectorkit.plugin import one_line
 from connectorkit.policy import is_filesystem, wrap
 from connectorkit.pool import Opened
+from connectorkit.releasable import Releasable, travel_as_connector
 from connectorkit.scope import SHARED, Memory, Scope
 from connectorkit.wired import Wired
 

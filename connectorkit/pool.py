@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from connectorkit.errors import KitClosed, PluginFailed
-from connectorkit.releasable import Releasable, release
 from connectorkit.fork import keep_for_ever, renew_in_child
+from connectorkit.releasable import Releasable, release
 
 if TYPE_CHECKING:
     import asyncio

@@ -1,4 +1,4 @@
-"""The Celery application of test_celery.py: what a host would have, as small as it is."""
+"""The Celery application of test_celery.py: what a host has, as small as it is."""
 
 from __future__ import annotations
 

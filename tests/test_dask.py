@@ -76,7 +76,8 @@ def _read(connector: Any, path: str) -> int:
         return len(file.read())
 
 
-def test_frame_is_read(client: Client, reach: Reach) -> None:
+@pytest.mark.usefixtures("client")
+def test_frame_is_read(reach: Reach) -> None:
     """read_parquet of a URL, computed by the workers; what fails there is healed."""
     import dask.dataframe as dd
 
@@ -87,7 +88,8 @@ def test_frame_is_read(client: Client, reach: Reach) -> None:
     assert sum(each.fault is not None for each in reach.proxy.log) == 2
 
 
-def test_frame_is_written(client: Client, reach: Reach) -> None:
+@pytest.mark.usefixtures("client")
+def test_frame_is_written(reach: Reach) -> None:
     """to_parquet by the workers, read again."""
     import dask.dataframe as dd
     import pandas as pd
@@ -123,7 +125,8 @@ def test_unknown_id(client: Client) -> None:
         client.submit(work).result()
 
 
-def test_kit_in_memory(client: Client) -> None:
+@pytest.mark.usefixtures("client")
+def test_kit_in_memory() -> None:
     """A filesystem of a kit in memory does not go to workers, and says what to do."""
     import dask.dataframe as dd
     import pandas as pd

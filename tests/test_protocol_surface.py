@@ -192,9 +192,7 @@ def _paths(answer: Any) -> list[str]:
         ("du", {"total": False}),
     ],
 )
-def test_answer_has_outer_paths(
-    method: str, options: dict[str, Any], spy: Spy
-) -> None:
+def test_answer_has_outer_paths(method: str, options: dict[str, Any], spy: Spy) -> None:
     """Each path that is answered begins with the ID, and leads there again."""
     fs = ConnectorFileSystem()
     path = f"connector://{ID}/a" + ("/*" if method in {"cat", "glob"} else "")
@@ -206,7 +204,8 @@ def test_answer_has_outer_paths(
         assert fs.exists(each)
 
 
-def test_walk_has_outer_paths(spy: Spy) -> None:
+@pytest.mark.usefixtures("spy")
+def test_walk_has_outer_paths() -> None:
     """So has each step of a walk, and what is taken out of one is not walked."""
     fs = ConnectorFileSystem()
     assert [root for root, _, _ in fs.walk(ID)] == [

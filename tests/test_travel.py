@@ -123,7 +123,14 @@ class TestPickle:
             fs.pipe_file("notes/x", b"1")
             connector = kit.resolve("notes")
             adhoc = kit.resolve("memory", settings={})
-            for each in (fs, connector, connector.fs, adhoc, adhoc.fs, fs.open("notes/x")):
+            for each in (
+                fs,
+                connector,
+                connector.fs,
+                adhoc,
+                adhoc.fs,
+                fs.open("notes/x"),
+            ):
                 with pytest.raises(NotPicklable, match=r"connectorkit\.toml"):
                     pickle.dumps(each)
 
@@ -134,7 +141,7 @@ class TestPickle:
             id = title = "box"
             Settings = Settings
 
-            def open(self, settings: Settings, **options: Any) -> Any:
+            def open(self, settings: Any, **options: Any) -> Any:
                 return _Box("s3cret", **options)
 
         class Plugin:
@@ -186,7 +193,9 @@ class TestProcesses:
         context = multiprocessing.get_context(method)
         fs = ConnectorFileSystem()
         with ProcessPoolExecutor(2, mp_context=context) as pool:
-            inner = pool.submit(_in_another, reach.kit.resolve(MINE).fs, f"{reach.bucket}/there")
+            inner = pool.submit(
+                _in_another, reach.kit.resolve(MINE).fs, f"{reach.bucket}/there"
+            )
             outer = pool.submit(_in_another, fs, reach.path("there"))
             assert inner.result(60) == outer.result(60) == CONTENT
             with pytest.raises(UnknownConnector, match="nope"):
@@ -215,7 +224,9 @@ class TestProcesses:
             async with ConnectorKit(reach.config) as kit:
                 fs = kit.resolve(MINE).async_fs()
                 own = await fs._cat_file(f"{reach.bucket}/there")
-                return own, await asyncio.to_thread(ConnectorFileSystem().cat_file, path)
+                return own, await asyncio.to_thread(
+                    ConnectorFileSystem().cat_file, path
+                )
 
         assert asyncio.run(host()) == (CONTENT, CONTENT)
 
@@ -298,7 +309,7 @@ class TestForks:
         assert (done.stdout, done.stderr) == (f"{[0] * 8}\n", "")
 
     def test_no_inherited_socket_is_used_or_shut_down(self, reach: Reach) -> None:
-        """Each child connects anew; the parent's connections serve it after as before."""
+        """Each child connects anew; the parent's connections serve it as before."""
         fs = ConnectorFileSystem()
         fs.cat_file(reach.path("there"))
         port = int(reach.proxy.url.rpartition(":")[2])

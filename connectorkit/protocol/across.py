@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 from fsspec import AbstractFileSystem
 from fsspec.utils import other_paths
 
-from connectorkit.protocol.places import Place
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from connectorkit.protocol.places import Place
 
 __all__ = ["Across"]
 
@@ -62,7 +62,7 @@ class Across(AbstractFileSystem):  # type: ignore[misc]
             FileNotFoundError: A file is not there.
             ObjectChanged: One was replaced while it was copied.
         """
-        options = {"recursive": recursive, "maxdepth": maxdepth}
+        options: dict[str, Any] = {"recursive": recursive, "maxdepth": maxdepth}
         if (one := self._one(path1, path2)) is not None:
             fs, source, target = one
             fs.copy(source, target, on_error=on_error, **options, **kwargs)
@@ -98,14 +98,16 @@ class Across(AbstractFileSystem):  # type: ignore[misc]
         Raises:
             FileNotFoundError: A file is not there; nothing was deleted.
             ObjectChanged: One was replaced while it was copied; nothing was deleted.
-            ValueError: A transaction is under way, which could not put it back.
+            ValueError: A transaction is under way, which could not put it back; or it
+                goes into itself, where it would be deleted.
         """
         if self._intrans:
             raise ValueError(
                 "A transaction cannot take a move back: copy in it, and delete after."
             )
-        options = {"recursive": recursive, "maxdepth": maxdepth}
+        options: dict[str, Any] = {"recursive": recursive, "maxdepth": maxdepth}
         if (one := self._one(path1, path2)) is not None:
+            _refuse_into_itself(path1, path2, *one[1:])
             fs, source, target = one
             fs.mv(source, target, **options, **kwargs)
             return
@@ -163,9 +165,7 @@ class Across(AbstractFileSystem):  # type: ignore[misc]
             found = [each for each in found if not kinds[each]]
         into = path2.endswith("/") or self.isdir(path2)
         exists = is_one and (
-            len(found) == 1
-            if has_magic(path1)
-            else into and not path1.endswith("/")
+            len(found) == 1 if has_magic(path1) else into and not path1.endswith("/")
         )
         target = self._strip_protocol(path2)
         # Its end says whether it is a folder that may be new.
@@ -191,25 +191,16 @@ class Across(AbstractFileSystem):  # type: ignore[misc]
                 else:
                     self._stream(source, target)
             except FileNotFoundError:
-                if not skips:
+                # A bucket that is not there to write to is no reason to skip.
+                if not skips or self.exists(source):
                     raise
 
+        # A transaction's files are its thread's to gather.
         if self._intrans or len(pairs) == 1:
             for pair in pairs:
                 copy(*pair)
-            return folders
-        with ThreadPoolExecutor(_AT_A_TIME, "connectorkit-copy") as threads:
-            # The caller's deadline goes with it.
-            running = [
-                threads.submit(copy_context().run, copy, *pair) for pair in pairs
-            ]
-            try:
-                for each in running:
-                    each.result()
-            except BaseException:
-                for each in running:
-                    each.cancel()
-                raise
+        else:
+            _several_at_a_time(copy, pairs)
         return folders
 
     def _stream(self, path1: Any, path2: Any) -> None:
@@ -245,6 +236,36 @@ class Across(AbstractFileSystem):  # type: ignore[misc]
             return super().put_file(lpath, rpath, *args, **kwargs)
         place = self.place(rpath)
         return place.fs.put_file(lpath, place.path, *args, **kwargs)
+
+
+def _refuse_into_itself(path1: Any, path2: Any, source: Any, target: Any) -> None:
+    """Refuse what fsspec would copy to a place, and then delete with that place."""
+    for each in _all(source):
+        for into in _all(target):
+            folder = each.strip("/")
+            if not folder or f"{into.strip('/')}/".startswith(f"{folder}/"):
+                if folder == into.strip("/"):
+                    continue
+                raise ValueError(f"{path1!r} cannot be moved into itself: {path2!r}.")
+
+
+def _several_at_a_time(
+    copy: Callable[[str, str], None], pairs: list[tuple[str, str]]
+) -> None:
+    """Copy each pair; once one has failed, begin no other."""
+    with ThreadPoolExecutor(_AT_A_TIME, "connectorkit-copy") as threads:
+        # The caller's deadline goes with each.
+        running = [
+            threads.submit(copy_context().run, lambda its=pair: copy(*its))
+            for pair in pairs
+        ]
+        try:
+            for each in running:
+                each.result()
+        except BaseException:
+            for each in running:
+                each.cancel()
+            raise
 
 
 def _all(path: Any) -> list[Any]:

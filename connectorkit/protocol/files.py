@@ -6,8 +6,6 @@ import io
 import sys
 from typing import TYPE_CHECKING, Any
 
-from fsspec.core import OpenFile
-
 from connectorkit.writing import AbortsOnExit, abort
 
 if TYPE_CHECKING:
@@ -117,7 +115,7 @@ class ConnectorFile(AbortsOnExit, io.IOBase):
         lines: list[bytes] = self._inner.readlines(*args)
         return lines
 
-    def __iter__(self) -> Iterator[bytes]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
@@ -202,23 +200,29 @@ def _again(fs: Any, path: str, inner: Any) -> ConnectorFile:
 
 
 def _leaves_by(file: ConnectorFile) -> BaseException | None:
-    """Return the exception by which the `with` of an OpenFile is left that closes it.
+    """Return the exception by which a `with` is left that opened the file.
 
-    `fsspec.open` gives an object of fsspec's own, whose end closes its files and says
-    nothing of an exception: half a file would be published. Who it was stands in its
-    frame. Nobody else is looked at: to close a file while an exception is handled may
-    well mean that it is complete.
+    What `fsspec.open` gives, and what pandas opens by it, close their files at the end
+    of their `with` and say nothing of an exception: half a file would be published. It
+    stands in their frames. Nobody else is looked at: to close a file while an exception
+    is handled may well mean that it is complete.
     """
     frame = sys._getframe(1)
     while frame is not None:
-        if frame.f_code is _LEAVING:
+        if frame.f_code.co_name == "__exit__":
             names = frame.f_locals
-            opened: list[Any] = names["self"].fobjects
-            if opened and opened[0] is file:
-                _, error, _ = names["args"]
-                return error if isinstance(error, BaseException) else None
+            owner = type(names.get("self"))
+            held = _OWNERS.get(f"{owner.__module__}.{owner.__qualname__}")
+            if held and any(each is file for each in getattr(names["self"], held)):
+                passed = (*names.get("args", ()), names.get("exc_value"))
+                found = (each for each in passed if isinstance(each, BaseException))
+                return next(found, None)
         frame = frame.f_back  # type: ignore[assignment]
     return None
 
 
-_LEAVING = OpenFile.__exit__.__code__
+# Who opens a file for the length of a `with`, and where it keeps it.
+_OWNERS = {
+    "fsspec.core.OpenFile": "fobjects",
+    "pandas.io.common.IOHandles": "created_handles",
+}

@@ -9,7 +9,7 @@ from fsspec import AbstractFileSystem
 from fsspec.utils import stringify_path
 
 from connectorkit.default import default_kit, is_default
-from connectorkit.errors import InvalidConnectorID, NotPicklable
+from connectorkit.errors import NotPicklable
 from connectorkit.landing import kit_for
 from connectorkit.protocol.across import Across
 from connectorkit.protocol.files import ConnectorFile
@@ -140,6 +140,7 @@ class ConnectorFileSystem(LayeredOpen, Across, AbstractFileSystem):  # type: ign
     def ls(self, path: Any, detail: bool = True, **kwargs: Any) -> list[Any]:
         """List a folder; the root has the connectors that the configuration names."""
         if self._is_root(path):
+            self.kit._refuse_if_closed()
             ids = self.kit.connector_ids()
             return [_folder(each) for each in ids] if detail else ids
         place = self.place(path)
