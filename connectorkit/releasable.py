@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from connectorkit.errors import NotPicklable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from fsspec import AbstractFileSystem
 
@@ -58,6 +58,14 @@ class Releasable:
         """Requests under way, bodies that are still to be read included."""
         bodies = tuple(self._bodies or ())
         return self._requests + sum(not getattr(b, "closed", False) for b in bodies)
+
+    def seen(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        """Return by which options `open` reads what `info` tells of, unasked again.
+
+        It then reads that version or raises `ObjectChanged`. {} if there are none.
+        """
+        del info
+        return {}
 
     async def _release(self) -> None:
         """Close the client, unless a request is under way; runs on its own loop."""

@@ -21,7 +21,7 @@ from connectorkit import (
     set_default_kit,
 )
 from connectorkit.protocol.filesystem import ConnectorFileSystem
-from connectorkit.testing import ReplaceObject, Status, memory_kit
+from connectorkit.testing import ReplaceObject, Status, VirtualClock, memory_kit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -403,7 +403,9 @@ class TestStreams:
     def both(self, s3: Place) -> Iterator[ConnectorFileSystem]:
         """Two IDs of one S3."""
         each = {"type": "s3", "settings": s3.settings, "retry": {"base_delay": 0}}
-        kit = ConnectorKit({"connectors": {"one": each, "two": each}})
+        # By a clock that stands, all is at once.
+        clock = VirtualClock()
+        kit = ConnectorKit({"connectors": {"one": each, "two": each}}, clock=clock)
         with kit, set_default_kit(kit):
             yield ConnectorFileSystem()
 
@@ -415,6 +417,54 @@ class TestStreams:
         both._stream(f"one/{s3.path('small')}", f"two/{s3.path('copied')}")
         assert s3.asked() == {"head_object": 1, "get_object": 1, "put_object": 1}
         assert s3.content("copied") == b"1" * 1000
+
+    def test_look_and_open(self, both: ConnectorFileSystem, s3: Place) -> None:
+        """What is opened at once after it was looked up is not looked up again."""
+        path = f"one/{s3.path('small')}"
+        s3.put("small", b"old")
+        both.exists(path)
+        s3.quiet()
+        assert both.isfile(path)
+        with both.open(path) as file:
+            assert file.read() == b"old"
+        assert s3.asked() == {"head_object": 1, "get_object": 1}
+
+    def test_look_and_another_version(
+        self, both: ConnectorFileSystem, s3: Place
+    ) -> None:
+        """One that is replaced in between is never read as the one that was seen."""
+        path = f"one/{s3.path('small')}"
+        s3.put("small", b"old")
+        assert both.isfile(path)
+        s3.put("small", b"newer")
+        with both.open(path) as file, pytest.raises(ObjectChanged):
+            file.read()
+        # Any other call in between, and it is looked up.
+        assert both.isfile(path)
+        both.pipe_file(path, b"newest of all")
+        with both.open(path) as file:
+            assert file.read() == b"newest of all"
+        assert both.isfile(path)
+        s3.put("small", b"changed")
+        assert both.size(path) == 7
+        with both.open(path) as file:
+            assert file.read() == b"changed"
+
+    def test_look_that_is_old(
+        self,
+        both: ConnectorFileSystem,
+        s3: Place,
+    ) -> None:
+        """A look of a while ago does not count."""
+        path = f"one/{s3.path('small')}"
+        s3.put("small", b"old")
+        assert both.isfile(path)
+        s3.put("small", b"newer")
+        clock = both.kit._clock
+        assert isinstance(clock, VirtualClock)
+        clock.advance(0.1)
+        with both.open(path) as file:
+            assert file.read() == b"newer"
 
     def test_large_file(self, both: ConnectorFileSystem, s3: Place) -> None:
         """A large one goes by parts, and faults on its way are healed."""

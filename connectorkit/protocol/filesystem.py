@@ -13,6 +13,7 @@ from connectorkit.errors import NotPicklable
 from connectorkit.landing import kit_for
 from connectorkit.protocol.across import Across
 from connectorkit.protocol.files import ConnectorFile
+from connectorkit.protocol.looks import Look, Looks
 from connectorkit.protocol.methods import deferrable, handed_on
 from connectorkit.protocol.places import (
     PROTOCOL,
@@ -21,6 +22,7 @@ from connectorkit.protocol.places import (
     plain,
 )
 from connectorkit.protocol.several import Several
+from connectorkit.releasable import Releasable
 from connectorkit.writing import LayeredOpen
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class ConnectorFileSystem(LayeredOpen, Across, Several, AbstractFileSystem):  # 
         self, config: str | os.PathLike[str] | None = None, **storage_options: Any
     ) -> None:
         super().__init__(**storage_options)
+        self._looks = Looks()
         self.config = None if config is None else os.path.abspath(config)  # noqa: PTH100 - no link is followed
 
     @property
@@ -84,6 +87,7 @@ class ConnectorFileSystem(LayeredOpen, Across, Several, AbstractFileSystem):  # 
             InvalidConnectorID: It names no connector.
             ConnectorKitError: What `ConnectorKit.resolve` raises.
         """
+        self._looks.take()
         return place_of(self.kit, str(stringify_path(path)))
 
     # One path
@@ -169,8 +173,18 @@ class ConnectorFileSystem(LayeredOpen, Across, Several, AbstractFileSystem):  # 
         return self._asked("isdir", path, True)
 
     def isfile(self, path: Any) -> bool:
-        """Tell whether a file is there."""
-        return self._asked("isfile", path, False)
+        """Tell whether a file is there; an open at once does not look it up again."""
+        if self._is_root(path):
+            return False
+        place = self.place(path)
+        if not isinstance(place.fs, Releasable):
+            return bool(place.fs.isfile(place.path))
+        try:
+            info: dict[str, Any] = place.fs.info(place.path)  # type: ignore[attr-defined]
+        except FileNotFoundError:
+            return False
+        self._looks.last = Look(place, info, self.kit._clock())
+        return bool(info["type"] == "file")
 
     def _asked(self, question: str, path: Any, of_root: bool, **kwargs: Any) -> bool:
         if self._is_root(path):
@@ -195,8 +209,15 @@ class ConnectorFileSystem(LayeredOpen, Across, Several, AbstractFileSystem):  # 
     def _open(
         self, path: Any, mode: str = "rb", autocommit: bool = True, **kwargs: Any
     ) -> ConnectorFile:
+        last = self._looks.take()
         place = self.place(path)
         options = {k: v for k, v in kwargs.items() if v is not None}
+        if (
+            last is not None
+            and mode == "rb"
+            and not {"size", "version_id"} & {*options}
+        ):
+            options |= last.options(place, self.kit._clock())
         if autocommit:
             file = place.fs.open(place.path, mode, **options)
         else:
