@@ -6,7 +6,7 @@ import contextlib
 import threading
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, overload
 
-from connectorkit.fork import renew_in_child
+from connectorkit.fork import importing, renew_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,9 @@ class _Default:
             with self._lock:
                 made = self._made
                 if made is None or made.is_closed:
-                    made = self._made = _of_usual_places()
+                    # The first one imports; a child could not finish that.
+                    with importing():
+                        made = self._made = _of_usual_places()
         return made
 
     def reads(self, source: str) -> bool:

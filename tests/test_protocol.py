@@ -242,6 +242,40 @@ class TestFiles:
         assert not fs.exists("connector://other/x")
 
 
+@pytest.mark.parametrize("type_id", ["memory", "local"])
+class TestBareConnector:
+    """A connector without policies: what is written is whole, too."""
+
+    @pytest.fixture
+    def fs(self, type_id: str, tmp_path: Path) -> Iterator[ConnectorFileSystem]:
+        """Give one of a storage that has no files of ours."""
+        its = {"path": str(tmp_path)} if type_id == "local" else {"name": str(tmp_path)}
+        table = {"bare": {"type": type_id, "policies": [], "settings": its}}
+        kit = ConnectorKit({"connectors": table})
+        with kit, set_default_kit(kit):
+            yield ConnectorFileSystem()
+
+    def test_exception_drops_what_was_written(self, fs: ConnectorFileSystem) -> None:
+        """Nothing is there after an exception within the `with`."""
+        with suppress(ZeroDivisionError), fs.open("bare/x", "wb") as file:
+            file.write(b"half")
+            _ = 1 // 0
+        with (
+            suppress(ZeroDivisionError),
+            fsspec.open("connector://bare/x", "wt") as text,
+        ):
+            text.write("half")
+            _ = 1 // 0
+        assert not fs.exists("bare/x")
+
+    def test_transaction(self, fs: ConnectorFileSystem) -> None:
+        """It holds files back, and publishes them."""
+        with fs.transaction:
+            fs.pipe_file("bare/x", b"whole")
+            assert not fs.exists("bare/x")
+        assert fs.cat_file("bare/x") == b"whole"
+
+
 class TestTransactions:
     """A transaction publishes all of its files at its end, or none."""
 

@@ -308,6 +308,33 @@ class TestForks:
         )
         assert (done.stdout, done.stderr) == (f"{[0] * 8}\n", "")
 
+    def test_fork_while_the_default_kit_is_made(self) -> None:
+        """A child forked while a thread makes the process's first kit has one, too."""
+        script = """
+            import faulthandler, os, sys, threading
+            from connectorkit import default_kit
+
+            threading.Thread(target=default_kit).start()
+            ends = []
+            for _ in range(10):
+                pid = os.fork()
+                if not pid:
+                    faulthandler.dump_traceback_later(20, exit=True)
+                    default_kit()
+                    os._exit(0)
+                ends.append(os.waitpid(pid, 0)[1])
+            print(ends)
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", dedent(script)],
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        # Python's own logging may complain there of its lock.
+        assert done.stdout == f"{[0] * 10}\n", done.stderr
+
     def test_no_inherited_socket_is_used_or_shut_down(self, reach: Reach) -> None:
         """Each child connects anew; the parent's connections serve it as before."""
         fs = ConnectorFileSystem()

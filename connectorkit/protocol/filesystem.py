@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from fsspec import AbstractFileSystem
 from fsspec.utils import stringify_path
@@ -218,14 +218,36 @@ class ConnectorFileSystem(LayeredOpen, Across, Several, AbstractFileSystem):  # 
             and not {"size", "version_id"} & {*options}
         ):
             options |= last.options(place, self.kit._clock())
+        fs = place.fs if mode == "rb" else self._writing(place)
         if autocommit:
-            file = place.fs.open(place.path, mode, **options)
+            file = fs.open(place.path, mode, **options)
+        elif type(fs)._open is AbstractFileSystem._open:
+            raise NotImplementedError(
+                f"Connector {place.id!r} cannot take part in a transaction: its "
+                "filesystem knows no file that is held back."
+            )
         else:
             # Its `open` would count the file to a transaction of its own.
-            file = place.fs._open(place.path, mode, autocommit=False, **options)
+            file = fs._open(place.path, mode, autocommit=False, **options)
         return ConnectorFile(self, place, file)
 
+    def _writing(self, place: Place) -> AbstractFileSystem:
+        """Return what writes files that are whole: without policies, not any does."""
+        connector = self.kit.resolve(place.id)
+        opened = connector.opened()
+        if opened.outer is not opened.inner or isinstance(opened.inner, Releasable):
+            return place.fs
+        from connectorkit.guarded import GuardedFileSystem
+
+        return GuardedFileSystem(place.fs, connector.pipeline)
+
     # Travelling
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
 
     def __reduce__(self) -> tuple[Callable[..., ConnectorFileSystem], tuple[Any, ...]]:
         return _landed, (self._source(),)
