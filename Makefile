@@ -35,5 +35,5 @@ clean:
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[all]' --group test --group check
+	$(BIN)/python -m pip install --quiet --editable '.[all,celery,dask]' --group test --group check
 	@touch $@

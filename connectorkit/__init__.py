@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     )
     from connectorkit.connector import Connector
     from connectorkit.connector_type import ConnectorType, SystemAdapter
+    from connectorkit.default import (
+        default_kit,
+        filesystem,
+        open,  # noqa: A004 - as fsspec's
+        set_default_kit,
+    )
     from connectorkit.errors import (
         AttemptTimedOut,
         CallCancelled,
@@ -175,7 +181,11 @@ __all__ = [
     "Verdict",
     "WrongAnswer",
     "classify",
+    "default_kit",
+    "filesystem",
     "hookimpl",
+    "open",
+    "set_default_kit",
 ]
 
 _HOMES = {
@@ -194,6 +204,12 @@ _HOMES = {
     ),
     "connector": ("Connector",),
     "connector_type": ("ConnectorType", "SystemAdapter"),
+    "default": (
+        "default_kit",
+        "filesystem",
+        "open",
+        "set_default_kit",
+    ),
     "events": (
         "CircuitChanged",
         "ConnectorResolved",

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from connectorkit.clock import SYSTEM_CLOCK
 from connectorkit.errors import ConnectorKitError, MissingExtra, PluginFailed
-from connectorkit.filesystem import Releasable
 from connectorkit.fork import importing
 from connectorkit.identity import fleet_identity
 from connectorkit.pipeline import Pipeline
 from connectorkit.plugin import one_line
 from connectorkit.policy import is_filesystem, wrap
 from connectorkit.pool import Opened
+from connectorkit.releasable import Releasable, travel_as_connector
 from connectorkit.scope import SHARED, Memory, Scope
 from connectorkit.wired import Wired
 
@@ -158,6 +158,8 @@ def _guarded(
         inner.pipeline = pipeline
         return inner
     if pipeline.is_bare:
+        if not isinstance(inner, Releasable):
+            travel_as_connector(inner, connector)
         return inner
     from connectorkit.guarded import GuardedFileSystem
 

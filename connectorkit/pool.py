@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from connectorkit.errors import KitClosed, PluginFailed
-from connectorkit.filesystem import Releasable, release
 from connectorkit.fork import keep_for_ever, renew_in_child
+from connectorkit.releasable import Releasable, release
 
 if TYPE_CHECKING:
     import asyncio
@@ -226,6 +226,11 @@ class Pool:
         self._release(alive)
         for entry in left:
             self._left(entry)
+
+    def filesystems(self) -> list[AbstractFileSystem]:
+        """Return the filesystems of threads that are open, or held by somebody."""
+        with self._lock:
+            return [e.outer for e in self._alive.values() if e.loop is None]
 
     def of_loop(self, loop: asyncio.AbstractEventLoop) -> list[Releasable]:
         """Return the filesystems of a host's loop that can be closed."""

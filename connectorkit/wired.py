@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from connectorkit.bridge import through
 from connectorkit.call import joined
-from connectorkit.filesystem import Releasable
 from connectorkit.pipeline import Pipeline
+from connectorkit.releasable import Releasable
 from connectorkit.standalone import standalone_pipeline
 
 if TYPE_CHECKING:

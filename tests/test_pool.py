@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from connectorkit import KitClosed, Pipeline, Scope
-from connectorkit.filesystem import Releasable
 from connectorkit.pool import Opened, Pool
+from connectorkit.releasable import Releasable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

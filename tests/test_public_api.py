@@ -7,6 +7,7 @@ import copy
 import inspect
 import json
 import pickle
+import pkgutil
 import re
 import subprocess
 import sys
@@ -52,6 +53,12 @@ print(json.dumps([before, there, missing]))
         check=True,
     )
     assert json.loads(done.stdout) == [[], [], []]
+
+
+def test_no_module_takes_a_name() -> None:
+    """A module of a public name would take its place as soon as it is imported."""
+    modules = {each.name for each in pkgutil.iter_modules(connectorkit.__path__)}
+    assert modules.isdisjoint(connectorkit.__all__)
 
 
 @pytest.mark.parametrize("name", connectorkit.__all__)

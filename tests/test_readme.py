@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from connectorkit import set_default_kit
 from connectorkit.config import KitConfig
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ def test_every_python_block_runs(
     names: dict[str, object] = {}
     code = blocks("python")
     assert len(code) >= 7
-    for block in code:
-        exec(compile(block, "README.md", "exec", dont_inherit=True), names)  # noqa: S102
+    with set_default_kit(None):
+        for block in code:
+            exec(compile(block, "README.md", "exec", dont_inherit=True), names)  # noqa: S102
 
 
 def test_every_configuration_is_valid() -> None:

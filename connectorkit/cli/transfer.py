@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from connectorkit.atomic import replacing
 from connectorkit.cli.exits import NOT_FOUND, Failure, OutputClosed
 from connectorkit.cli.places import BLOCK, STANDARD, Place
-from connectorkit.filesystem import Releasable
+from connectorkit.releasable import Releasable
 
 if TYPE_CHECKING:
     import io

@@ -48,6 +48,10 @@ class ConnectorS3File(WholeFile, S3File):  # type: ignore[misc]
 
     # Reading
 
+    def pin(self, version_tag: str) -> None:
+        """Have all ranges be of the version with this ETag; "" leaves it open."""
+        self._version_tag = version_tag or self._version_tag
+
     def read(self, length: int = -1) -> bytes:
         """Read at most so many bytes, or all that are left.
 

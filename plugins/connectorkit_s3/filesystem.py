@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fsspec.asyn import sync_wrapper
 
@@ -13,6 +13,9 @@ from connectorkit_s3.copying import S3Copies
 from connectorkit_s3.deleting import delete
 from connectorkit_s3.file import ConnectorS3AsyncFile, ConnectorS3File
 from connectorkit_s3.remedies import status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["ConnectorS3FileSystem"]
 
@@ -234,6 +237,7 @@ class ConnectorS3FileSystem(LayeredOpen, S3Copies):
         size: int | None = None,
         requester_pays: bool | None = None,
         cache_options: dict[str, Any] | None = None,
+        version_tag: str = "",
         **options: Any,
     ) -> ConnectorS3File:
         # s3fs names the class of its files nowhere that could be overridden.
@@ -246,7 +250,7 @@ class ConnectorS3FileSystem(LayeredOpen, S3Copies):
             through(self.loop, self._refuse_taken, path)
         common = self.s3_additional_kwargs
         default = self.default_fill_cache, self.requester_pays
-        return ConnectorS3File(
+        file = ConnectorS3File(
             self,
             path,
             mode,
@@ -261,6 +265,15 @@ class ConnectorS3FileSystem(LayeredOpen, S3Copies):
             cache_options=cache_options,
             size=size,
         )
+        file.pin(version_tag)
+        return file
+
+    def seen(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        """Return by which options `open` reads the version that `info` tells of."""
+        tag, size = info.get("ETag"), info.get("size")
+        if info.get("type") != "file" or not tag or size is None:
+            return {}
+        return {"size": size, "version_tag": tag}
 
     async def open_async(
         self, path: str, mode: str = "rb", **options: Any

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from connectorkit.filesystem import Releasable
+from connectorkit.releasable import Releasable
 from connectorkit.testing import FaultProxy, Stall, VirtualClock
 from contracts.places import kit_at, settings_for, sockets_to
 from contracts.stub import Answer, Request, Stub, gcs_object, s3_object

@@ -80,6 +80,20 @@ def goes_by_policies(connector: Connector, kit: ConnectorKit) -> None:
     kit.circuits.force_open("reports", "upload")
 
 
+def reaches_by_url(kit: ConnectorKit) -> None:
+    """A mode says whether a file is of text; a kit is the process's for a while."""
+    with connectorkit.open("connector://reports/a.csv") as file:
+        assert_type(file.read(), bytes)
+    with connectorkit.open("connector://reports/a.csv", "w", encoding="utf-8") as text:
+        text.write("1,2")
+    connectorkit.open("connector://reports/a.csv", "rt").write(b"")  # type: ignore[arg-type]
+    assert_type(connectorkit.default_kit(), ConnectorKit)
+    connectorkit.filesystem("reports").ls("bucket")
+    connectorkit.set_default_kit(None)
+    with connectorkit.set_default_kit(kit):
+        connectorkit.filesystem(1)  # type: ignore[arg-type]
+
+
 async def goes_by_policies_on_a_loop(connector: Connector) -> None:
     """A call of a coroutine function gives what is to be awaited."""
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from connectorkit.errors import NotPicklable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from fsspec import AbstractFileSystem
 
     from connectorkit.connector import Connector
 
-__all__ = ["Releasable", "release"]
+__all__ = ["Releasable", "release", "travel_as_connector"]
 
 
 class Releasable:
@@ -59,6 +59,14 @@ class Releasable:
         bodies = tuple(self._bodies or ())
         return self._requests + sum(not getattr(b, "closed", False) for b in bodies)
 
+    def seen(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        """Return by which options `open` reads what `info` tells of, unasked again.
+
+        It then reads that version or raises `ObjectChanged`. {} if there are none.
+        """
+        del info
+        return {}
+
     async def _release(self) -> None:
         """Close the client, unless a request is under way; runs on its own loop."""
         if not self.in_flight:
@@ -80,11 +88,30 @@ class Releasable:
             NotPicklable: It serves a connector; its ID is what to keep.
         """
         if self.connector is not None:
-            raise NotPicklable(
-                f"The filesystem of connector {self.connector.id!r} holds secrets and "
-                "is not written as JSON: keep the connector's ID."
-            )
+            raise _not_spelt_out(self.connector)
         return super().to_dict(include_password=include_password)  # type: ignore[misc,no-any-return]
+
+
+def travel_as_connector(fs: AbstractFileSystem, connector: Connector) -> None:
+    """Have a filesystem of anybody's class pickled as its connector.
+
+    Its arguments may hold secrets, which fsspec would write into a pickle and JSON.
+    """
+
+    def to_dict(*, include_password: bool = True) -> dict[str, Any]:
+        del include_password
+        raise _not_spelt_out(connector)
+
+    # pickle asks the object; to copy it asks the class, and stays what it was.
+    fs.__reduce_ex__ = lambda _protocol: (_filesystem_of, (connector,))
+    fs.to_dict = to_dict
+
+
+def _not_spelt_out(connector: Connector) -> NotPicklable:
+    return NotPicklable(
+        f"The filesystem of connector {connector.id!r} may hold secrets and is not "
+        "written as JSON: keep the connector's ID."
+    )
 
 
 def _filesystem_of(connector: Connector) -> AbstractFileSystem:
