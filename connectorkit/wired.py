@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from connectorkit.bridge import through
 from connectorkit.call import joined
+from connectorkit.moving import is_move
 from connectorkit.pipeline import Pipeline
 from connectorkit.releasable import Releasable
 from connectorkit.standalone import standalone_pipeline
@@ -111,6 +112,22 @@ class Wired(Releasable):
     def may_serve(self, pipeline: Pipeline) -> bool:
         """Tell whether `pipeline` may take the place of what it has."""
         return self._pipeline is None or self._pipeline.is_like(pipeline)
+
+    def mv(
+        self,
+        path1: Any,
+        path2: Any,
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Move files.
+
+        Raises:
+            ValueError: They would go into what is deleted.
+        """
+        if is_move(self, path1, path2, recursive=recursive):
+            super().mv(path1, path2, recursive, maxdepth, **kwargs)  # type: ignore[misc]
 
     def walk(self, path: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """Yield each folder below `path`, with the folders and files in it."""

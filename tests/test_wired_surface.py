@@ -43,6 +43,7 @@ HARMLESS = {
     "on_endpoint": "writes a URL in another way",
     "operate": "a part of a call: one operation of its",
     "operation": "names an operation",
+    "seen": "says by which options to open what was looked up",
     "send": "a part of a call: one attempt of an operation",
     "set_session": "connects",
     "sign": "makes a URL; of it nobody is asked",

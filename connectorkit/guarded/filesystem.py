@@ -22,6 +22,7 @@ from connectorkit.guarded.methods import (
     primitive,
 )
 from connectorkit.guarded.transfers import Transfers
+from connectorkit.moving import is_move
 from connectorkit.operation import Kind
 from connectorkit.writing import LayeredOpen
 
@@ -36,6 +37,9 @@ __all__ = ["GuardedFileSystem", "raise_unless_gone"]
 
 T = TypeVar("T")
 _END = object()
+
+
+_MOVE = composite("mv", Kind.WRITE, is_repeatable=False)
 
 
 class GuardedFileSystem(LayeredOpen, Transfers, AbstractFileSystem):  # type: ignore[misc]
@@ -214,7 +218,26 @@ class GuardedFileSystem(LayeredOpen, Transfers, AbstractFileSystem):  # type: ig
     find = composite("find", Kind.LIST)
     glob = composite("glob", Kind.LIST)
     lexists = composite("lexists", Kind.READ)
-    mv = composite("mv", Kind.WRITE, is_repeatable=False)
+
+    def mv(
+        self,
+        path1: Any,
+        path2: Any,
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Move files.
+
+        Raises:
+            ValueError: They would go into what is deleted.
+        """
+        if is_move(self, path1, path2, recursive=recursive):
+            # A class of its own may know no more than two paths.
+            more = {"recursive": recursive, "maxdepth": maxdepth}
+            given = {name: value for name, value in more.items() if value}
+            _MOVE(self, path1, path2, **given, **kwargs)
+
     rm = composite("rm", Kind.DELETE)
     sizes = composite("sizes", Kind.READ)
     touch = composite("touch", Kind.WRITE)

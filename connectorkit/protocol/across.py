@@ -107,7 +107,6 @@ class Across(AbstractFileSystem):  # type: ignore[misc]
             )
         options: dict[str, Any] = {"recursive": recursive, "maxdepth": maxdepth}
         if (one := self._one(path1, path2)) is not None:
-            _refuse_into_itself(path1, path2, *one[1:])
             fs, source, target = one
             fs.mv(source, target, **options, **kwargs)
             return
@@ -236,17 +235,6 @@ class Across(AbstractFileSystem):  # type: ignore[misc]
             return super().put_file(lpath, rpath, *args, **kwargs)
         place = self.place(rpath)
         return place.fs.put_file(lpath, place.path, *args, **kwargs)
-
-
-def _refuse_into_itself(path1: Any, path2: Any, source: Any, target: Any) -> None:
-    """Refuse what fsspec would copy to a place, and then delete with that place."""
-    for each in _all(source):
-        for into in _all(target):
-            folder = each.strip("/")
-            if not folder or f"{into.strip('/')}/".startswith(f"{folder}/"):
-                if folder == into.strip("/"):
-                    continue
-                raise ValueError(f"{path1!r} cannot be moved into itself: {path2!r}.")
 
 
 def _several_at_a_time(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,21 @@ def test_a_folder_is_moved(shelf: Shelf) -> None:
         "e/sub/b": b"d/sub/b",
         "e/sub/c": b"d/sub/c",
     }
+
+
+@pytest.mark.parametrize(("source", "target"), [("d", "d/e"), ("d", "d/"), ("d/", "d")])
+def test_nothing_is_lost_by_a_move_into_itself(
+    shelf: Shelf, source: str, target: str
+) -> None:
+    """Copies would be deleted with what they came from: it is refused.
+
+    Google's own moves take one object after the other, and lose none.
+    """
+    for name in ("d/a", "d/sub/b"):
+        shelf.fs.pipe_file(shelf.path(name), name.encode())
+    with contextlib.suppress(ValueError):
+        shelf.fs.mv(shelf.path(source), shelf.path(target), recursive=True)
+    assert sorted(shelf.content().values()) == [b"d/a", b"d/sub/b"]
 
 
 def test_an_object_where_a_folder_lies_is_told_of(
