@@ -58,6 +58,8 @@ if TYPE_CHECKING:
         WrongAnswer,
     )
     from connectorkit.events import (
+        CacheEvicted,
+        CacheUsed,
         CircuitChanged,
         ConnectorResolved,
         FilesystemClosed,
@@ -107,6 +109,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AttemptTimedOut",
+    "CacheEvicted",
+    "CacheUsed",
     "Call",
     "CallCancelled",
     "CheckFailed",
@@ -185,6 +189,8 @@ _HOMES = {
     "connector": ("Connector",),
     "connector_type": ("ConnectorType", "SystemAdapter"),
     "events": (
+        "CacheEvicted",
+        "CacheUsed",
         "CircuitChanged",
         "ConnectorResolved",
         "FilesystemClosed",
