@@ -10,6 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import connectorkit_metrics
 from connectorkit import (
+    CacheEvicted,
+    CacheUsed,
     CallCancelled,
     CircuitChanged,
     CircuitOpen,
@@ -107,6 +109,9 @@ EVENTS: tuple[object, ...] = (
     CircuitChanged("reports", "s3", "upload", "closed", "open"),
     PaceChanged("reports", 5.0),
     PaceChanged("reports", None),
+    CacheUsed("reports", "s3", "content", "hit", 10),
+    CacheUsed("reports", "s3", "listings", "miss"),
+    CacheEvicted("hot", 2, 20),
     FilesystemClosed("s3"),
 )
 
