@@ -150,7 +150,8 @@ class ContentFileSystem(ObjectLayer):
             if options is not None:
                 self.beneath.get_file(path, None, outfile=sink, **options)
                 return
-            if self.beneath is not self.inner:
+            if getattr(self.inner, "asynchronous", False):
+                # Its files would have to be read on the host's loop.
                 sink.write(self.beneath.cat_file(path))
             else:
                 with self.inner.open(path, "rb") as file:
