@@ -134,7 +134,8 @@ class AsyncLayer(Layer, AsyncFileSystem):  # type: ignore[misc]
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         for name in cls.answers:
-            if hasattr(AsyncFileSystem, f"_{name}"):
+            # That of `walk` is a generator, below.
+            if name != "walk" and hasattr(AsyncFileSystem, f"_{name}"):
                 setattr(cls, f"_{name}", answered(name))
 
     for _name in READS:
