@@ -52,7 +52,7 @@ class ContentFileSystem(ObjectLayer):
         self._settings = self.policy.settings
         self._store = store_at(self._settings.folder)
         self._seen: Tree[Seen] = shared(self, lambda: Tree(_MOST_SEEN))
-        self._identity = ""
+        self._identity = b"", ""
 
     def obtain(
         self, path: str, info: Mapping[str, Any] | None = None
@@ -124,9 +124,9 @@ class ContentFileSystem(ObjectLayer):
         raise Unusable("entries leave it as soon as they are there")
 
     def _entry_name(self, key: str, tag: tuple[str, ...]) -> str:
-        if not self._identity:
-            self._identity = self.connector.fingerprint(self._store.key())
-        return self._store.name(self._identity, key, tag)
+        if self._identity[0] != (by := self._store.key()):
+            self._identity = by, self.connector.fingerprint(by)
+        return self._store.name(self._identity[1], key, tag)
 
     def _fill(self, path: str, name: str, seen: Seen) -> bool:
         def write(sink: Sink) -> None:

@@ -118,17 +118,30 @@ def description_of(descriptor: int) -> dict[str, Any]:
 class Entry(Snapshot):
     """An open entry; it stays readable when it is evicted.
 
+    Args:
+        name: Its name in the store.
+        descriptor: The file's; it is closed with this, unless there is an error.
+        info: What the storage said of the object.
+
     Attributes:
         name: Its name in the store.
+
+    Raises:
+        Damaged: It is none of this object.
     """
+
+    _descriptor = -1
 
     def __init__(self, name: str, descriptor: int, info: Mapping[str, Any]) -> None:
         self.name = name
         self.info = info
-        self._descriptor = descriptor
         about = description_of(descriptor)
         self.size = about["size"]
         self._digests = about["digests"]
+        if self.size != info["size"]:
+            raise Damaged("it has another size")
+        # From now on it is this one's to close.
+        self._descriptor = descriptor
 
     def read(self, start: int, end: int) -> bytes:
         """Return a range.
@@ -164,5 +177,4 @@ class Entry(Snapshot):
 
     def __del__(self) -> None:
         # A file that nobody closed is collected with its entry.
-        if getattr(self, "_descriptor", -1) >= 0:
-            self.close()
+        self.close()

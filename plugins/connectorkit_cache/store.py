@@ -61,7 +61,7 @@ class Store:
         if self._key is None:
             with _troubles():
                 self._prepare()
-                self._key = self._read_key()
+                self._key = self._read_key(secrets.token_bytes(_KEY_SIZE))
         return self._key
 
     def name(self, identity: str, path: str, tag: tuple[str, ...]) -> str:
@@ -79,14 +79,15 @@ class Store:
             raise Unusable("others may write to it")
         self.objects.mkdir(mode=0o700, exist_ok=True)
 
-    def _read_key(self) -> bytes:
+    def _read_key(self, new: bytes) -> bytes:
+        """Return the key, which is `new` if there was none."""
         path = self.root / "key"
         with contextlib.suppress(FileNotFoundError):
             return _whole(path)
         mine = path.with_name(f"key.{secrets.token_hex(8)}")
         mine.touch(mode=0o600)
         try:
-            mine.write_bytes(secrets.token_bytes(_KEY_SIZE))
+            mine.write_bytes(new)
             # Of several that make one, the first is the one of all.
             with contextlib.suppress(FileExistsError):
                 path.hardlink_to(mine)
@@ -109,8 +110,6 @@ class Store:
                 return None
             try:
                 entry = Entry(name, descriptor, info)
-                if entry.size != info["size"]:
-                    raise Damaged("it has another size")
             except (Damaged, ValueError, KeyError, TypeError):
                 os.close(descriptor)
                 self.remove(name)
@@ -189,9 +188,8 @@ class Store:
                     descriptor = stack.enter_context(locked(part, patience))
                 except FileNotFoundError:
                     # The folder is a new one, or somebody deleted the whole directory.
-                    self._key = None if not self.root.exists() else self._key
-                    self.key()
                     self._prepare()
+                    self._key = self._read_key(self.key())
                     part.parent.mkdir(mode=0o700, exist_ok=True)
                     descriptor = stack.enter_context(locked(part, patience))
             if descriptor is None:
