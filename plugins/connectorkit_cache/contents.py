@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from connectorkit import CircuitOpen, ObjectChanged
+from connectorkit import CircuitOpen, ObjectChanged, WrongAnswer
 from connectorkit.guarded import is_async
 from connectorkit_cache.answers import Tree
 from connectorkit_cache.asynchronous import AsyncLayer, in_thread
@@ -150,17 +150,31 @@ class ContentFileSystem(ObjectLayer):
             if options is not None:
                 self.beneath.get_file(path, None, outfile=sink, **options)
                 return
+            failed = self._copy(path, sink)
+            now = tag_of(self.look(path))
+        except FileNotFoundError as error:
+            raise ObjectChanged(f"{path!r} was deleted while it was read.") from error
+        if now != seen.tag:
+            raise ObjectChanged(f"{path!r} was replaced while it was read.") from failed
+        if failed is not None:
+            raise failed
+
+    def _copy(self, path: str, sink: Sink) -> Exception | None:
+        """Copy what is there, of a storage that cannot be asked for one version.
+
+        Returns:
+            An error that may be because it was replaced meanwhile.
+        """
+        try:
             if getattr(self.inner, "asynchronous", False):
                 # Its files would have to be read on the host's loop.
                 sink.write(self.beneath.cat_file(path))
             else:
                 with self.inner.open(path, "rb") as file:
                     shutil.copyfileobj(file, sink, _CHUNK)
-            now = tag_of(self.look(path))
-        except FileNotFoundError as error:
-            raise ObjectChanged(f"{path!r} was deleted while it was read.") from error
-        if now != seen.tag:
-            raise ObjectChanged(f"{path!r} was replaced while it was read.")
+        except WrongAnswer as error:
+            return error
+        return None
 
     def _stale(self, path: str, key: str) -> Snapshot | None:
         """Return what this process has seen last, if it is still there."""

@@ -114,13 +114,14 @@ class ObjectLayer(Layer):
         starts: Any,
         ends: Any,
         max_gap: int | None = None,
-        on_error: str = "return",
+        on_error: str = "raise",
         **kwargs: Any,
     ) -> list[Any]:
         """Read ranges, those of one object of one version.
 
         Raises:
-            Exception: The first error of any range, unless `on_error` is "return".
+            Exception: The first error of any range, unless `on_error` is "return": then
+                each stands in place of its range.
         """
         if not isinstance(paths, list):
             raise TypeError("paths must be a list")
@@ -139,7 +140,10 @@ class ObjectLayer(Layer):
                     if data is None:
                         of_one = [path] * len(of_it)
                         data = self.beneath.cat_ranges(
-                            of_one, *map(list, zip(*ranges, strict=True)), **kwargs
+                            of_one,
+                            *map(list, zip(*ranges, strict=True)),
+                            on_error=on_error,
+                            **kwargs,
                         )
                 except Exception as error:
                     if on_error != "return":
