@@ -80,9 +80,9 @@ class CacheUsed:
         connector: The connector's ID.
         type: The connector type's ID.
         cache: The policy's name: "hot", "content" or "listings".
-        result: "hit" (it was at hand), "miss" (it was fetched and kept), "stale" (it was
-            at hand, and nobody could ask whether it still holds) or "around" (it was
-            fetched and not kept).
+        result: "hit" (it was at hand), "miss" (it was fetched and kept), "stale" (it
+            was at hand, and nobody could ask whether it still holds) or "around" (it
+            was fetched and not kept).
         bytes: Of content, how many bytes it has; 0 for what is fetched around the
             cache, and for listings.
     """

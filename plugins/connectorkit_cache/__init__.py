@@ -9,7 +9,7 @@ layer      a filesystem around another · asynchronous: with coroutines · deleg
 file       open files · stream: with coroutines · snapshot: the bytes of one version
 changes    what was written through this process · flights: one fetch for all who wait
 store      the directory · entry: a file in it · locks: who fills one · usage: its size
-answers    what listings remember
+known      what listings know · answers: how it is remembered
 telling    events, and what is said once
 commands   `connectorkit cache`
 ```

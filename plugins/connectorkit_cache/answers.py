@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -152,7 +153,7 @@ class Tree(Generic[T]):
     def _prune(self, path: str) -> None:
         """Remove the nodes at the end of a way that hold nothing."""
         way = [*self._way(path)]
-        for (_, above), (here, node) in reversed([*zip(way, way[1:], strict=False)]):
+        for (_, above), (here, node) in reversed([*itertools.pairwise(way)]):
             if node.kept or node.below:
                 return
             del above.below[here.rpartition("/")[2]]

@@ -1,10 +1,10 @@
 """listings: what a storage says is there, in memory, for a while.
 
-`ls`, `info`, `exists`, `isfile`, `isdir`, `walk`, `find`, `glob` and what is made of them
-agree: what a listing says answers for the files in it, and an answer that is newer
-than another about the same path takes its place. What is written through this process
-is seen by the next call, what others write `seconds` later; that something is missing
-holds for a shorter time.
+`ls`, `info`, `exists`, `isfile`, `isdir`, `walk`, `find` and `glob`, and what is made
+of them, agree: what a listing says answers for the files in it, and an answer that is
+newer than another about the same path takes its place. What is written through this
+process is seen by the next call, what others write `seconds` later; that something is
+missing holds for a shorter time.
 """
 
 from __future__ import annotations

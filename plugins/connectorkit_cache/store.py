@@ -18,7 +18,6 @@ import hashlib
 import os
 import secrets
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from connectorkit.fork import renew_in_child
@@ -30,6 +29,7 @@ from connectorkit_cache.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 __all__ = ["Store", "store_at"]
 
@@ -168,7 +168,7 @@ class Store:
                 write(Sink(descriptor))
                 with _troubles():
                     if os.fstat(descriptor).st_size != size:
-                        raise Unusable("an object came that is not as long as it was")
+                        raise Unusable("an object came that is not as long as it was")  # noqa: TRY301 - as one of the directory
                     length = seal(descriptor, size, about)
                     part.rename(place)
             except BaseException:

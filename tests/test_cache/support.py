@@ -91,10 +91,9 @@ class Shelves:
             def open(self, settings: ShelfSettings, **options: Any) -> Any:
                 shelf = shelves[settings.name]
                 if "loop" in options:
-                    again = AsyncShelf({}, asynchronous=True, loop=options["loop"])
-                    vars(again).update(
-                        files=shelf.files, versions=shelf.versions, asked=shelf.asked
-                    )
+                    again: Any = AsyncShelf({}, asynchronous=True, loop=options["loop"])
+                    again.files, again.asked = shelf.files, shelf.asked
+                    again.versions = shelf.versions
                     return again
                 return shelf
 

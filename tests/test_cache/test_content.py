@@ -86,20 +86,13 @@ def test_another_version_is_another_entry(shelves: Shelves) -> None:
 def test_own_writes_are_read(shelves: Shelves) -> None:
     """So is what is written through it, however."""
     fs = shelves.fs()
-    for number, write in enumerate(
-        (
-            lambda data: fs.pipe_file("a/b", data),
-            lambda data: fs.pipe({"a/b": data}),
-            lambda data: fs.open("a/b", "wb").__enter__().write(data),
-        )
-    ):
-        data = f"version {number}".encode()
-        if number == 2:
-            with fs.open("a/b", "wb") as file:
-                file.write(data)
-        else:
-            write(data)
-        assert fs.cat_file("a/b") == data
+    fs.pipe_file("a/b", b"1")
+    assert fs.cat_file("a/b") == b"1"
+    fs.pipe({"a/b": b"2"})
+    assert fs.cat_file("a/b") == b"2"
+    with fs.open("a/b", "wb") as file:
+        file.write(b"3")
+    assert fs.cat_file("a/b") == b"3"
     fs.cp_file("a/c", "a/b")
     assert fs.cat_file("a/b") == b"another"
 
@@ -203,7 +196,7 @@ def test_threads_fetch_once(shelves: Shelves) -> None:
 
 
 def test_failures_are_all_of_them(shelves: Shelves) -> None:
-    """An error of the storage is raised, nothing of it stays, and the next one reads."""
+    """An error of the storage is raised, and the next read works."""
     fs = shelves.fs()
     shelves.shelves["it"].fail(None, *[PermissionError("no")] * 1)
     with pytest.raises(PermissionError):
@@ -251,7 +244,7 @@ def test_replaced_between(place: Place, key: str, tmp_path: Path) -> None:
 
 
 def test_never_still(s3: Place, key: str, tmp_path: Path) -> None:
-    """An object that is replaced at each GET is read around, whole and of one version."""
+    """An object that is replaced at each GET is read around, of one version."""
     s3.put(key, b"0")
     numbers = iter(range(1, 100))
     with kit_of(s3, tmp_path) as kit:
@@ -399,7 +392,7 @@ def test_an_object_that_could_not_stay_is_a_mistake() -> None:
 
 
 def test_the_order_of_caches_is_checked() -> None:
-    """hot lies around content, and all of them around what operations go through."""
+    """Outermost is `hot`, then `content`, and what operations go through is within."""
     wrong = ["content", "hot", "listings", "retry"]
     config = {"connectors": {"it": {"type": "memory", "policies": wrong}}}
     with ConnectorKit(config) as kit, pytest.raises(ConfigError, match="hot, content"):

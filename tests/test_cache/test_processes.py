@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from servers import MotoS3
 
 SIZE = 50_000_000
-# Imports what takes long, and forks the readers. Each tells its number, waits for a word,
-# reads, and tells the digest of what it read.
+# Imports what takes long, and forks the readers. Each tells its number, waits for a
+# word, reads, and tells the digest of what it read.
 READERS = """
 import hashlib, json, os, sys
 from connectorkit import ConnectorKit

@@ -1,4 +1,4 @@
-"""content in trouble: right bytes, no error because of the cache, and it is said once."""
+"""content in trouble: right bytes, no error by it, and one line that says so."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import errno
 import logging
 import os
 import shutil
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from connectorkit_cache import entry as entry_module
-from connectorkit_cache import store as store_module
 from connectorkit_cache.entry import description_of
 from connectorkit_cache.snapshot import BLOCK, Damaged
 from test_cache.support import Shelves, entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from faults.s3_places import Place
 
@@ -53,7 +52,7 @@ def _full(monkeypatch: pytest.MonkeyPatch, _directory: Path) -> None:
     def pwrite(*_args: Any) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(entry_module.os, "pwrite", pwrite)
+    monkeypatch.setattr(os, "pwrite", pwrite)
 
 
 def _full_at_the_end(monkeypatch: pytest.MonkeyPatch, _directory: Path) -> None:
@@ -64,7 +63,7 @@ def _full_at_the_end(monkeypatch: pytest.MonkeyPatch, _directory: Path) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return pwrite(descriptor, data, place)
 
-    monkeypatch.setattr(entry_module.os, "pwrite", some)
+    monkeypatch.setattr(os, "pwrite", some)
 
 
 def _read_only(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
@@ -96,7 +95,7 @@ def _no_links(monkeypatch: pytest.MonkeyPatch, _directory: Path) -> None:
     def refuse(*_args: Any) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr(store_module.Path, "hardlink_to", refuse)
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
 
 
 TROUBLES = (
@@ -164,11 +163,12 @@ def test_deleted_while_it_is_filled(shelves: Shelves, directory: Path) -> None:
     """An entry whose folder goes while it is filled is read around."""
     fs = shelves.fs()
     shelf = shelves.shelves["it"]
-    cut, done = shelf.cut, []
+    cut, done = shelf.cut, threading.Event()
 
     def deleting(*args: Any) -> bytes:
-        if not done:
-            done.append(shutil.rmtree(directory))
+        if not done.is_set():
+            shutil.rmtree(directory)
+            done.set()
         data: bytes = cut(*args)
         return data
 
@@ -264,7 +264,7 @@ def test_a_description_is_checked(tmp_path: Path) -> None:
 
 
 def test_only_its_user_may_look(shelves: Shelves, directory: Path) -> None:
-    """The directory and its entries are this user's alone, and their names tell nothing."""
+    """The directory and its entries are this user's alone."""
     shelves.fs().cat_file("k")
     assert (directory / "v1").stat().st_mode & 0o077 == 0
     [entry] = entries(directory)
