@@ -14,7 +14,7 @@ from connectorkit.cli import output
 from connectorkit.cli.common import common, with_session
 from connectorkit.cli.exits import FAILED, Failure
 from connectorkit_cache.entry import description_of
-from connectorkit_cache.locks import try_lock
+from connectorkit_cache.locks import is_at, try_lock
 from connectorkit_cache.snapshot import Damaged
 
 if TYPE_CHECKING:
@@ -165,6 +165,6 @@ def _is_filled(part: Path) -> bool:
     """Tell whether somebody fills it now."""
     descriptor = os.open(part, os.O_RDWR | os.O_CLOEXEC)
     try:
-        return not try_lock(descriptor)
+        return not (try_lock(descriptor) and is_at(descriptor, part))
     finally:
         os.close(descriptor)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from connectorkit import Policy, hookimpl
+from connectorkit import ConfigError, Policy, hookimpl
 from connectorkit_cache.settings import ContentSettings
 
 if TYPE_CHECKING:
@@ -33,7 +33,19 @@ class Content(Policy):
     def filesystem(
         self, fs: AbstractFileSystem, connector: Connector
     ) -> AbstractFileSystem:
-        """Return a filesystem that reads by the cache."""
+        """Return a filesystem that reads by the cache.
+
+        Raises:
+            ConfigError: The system has no locks that end with their process.
+        """
+        try:
+            import fcntl
+        except ImportError as error:
+            raise ConfigError(
+                f"Policy 'content' of connector {connector.id!r} needs file locks that "
+                "this system does not have: use 'hot' in its place."
+            ) from error
+        del fcntl
         from connectorkit_cache.contents import content_of
 
         return content_of(fs, self, connector)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,8 @@ class ContentFileSystem(ObjectLayer):
                 continue
             except Unusable as error:
                 self._say(error)
+                if error.is_full:
+                    self._shrink(seen.info["size"])
                 break
             self.teller.settle("unusable")
             if self.changes.are_none(since, key):
@@ -140,7 +143,7 @@ class ContentFileSystem(ObjectLayer):
             try:
                 left = self._store.usage.make_room(self._settings.max_bytes)
             except OSError as error:
-                raise Unusable(error.strerror) from error
+                raise Unusable.by(error) from error
             self.teller.evicted(*left)
         return filled
 
@@ -193,6 +196,11 @@ class ContentFileSystem(ObjectLayer):
                 f"about, the first of them {path!r}.",
             )
         return entry
+
+    def _shrink(self, size: int) -> None:
+        """Let go of what the next one of this size needs: others need the disk, too."""
+        with contextlib.suppress(OSError):
+            self.teller.evicted(*self._store.usage.give_up(2 * size))
 
     def damaged(self, path: str, snapshot: Snapshot) -> None:
         """Remove an entry that is not what it was."""

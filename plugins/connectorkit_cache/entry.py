@@ -10,6 +10,7 @@ is checked.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -30,7 +31,20 @@ _digest = hashlib.sha256
 
 
 class Unusable(Exception):
-    """The cache's directory cannot be used; the storage can."""
+    """The cache's directory cannot be used; the storage can.
+
+    Attributes:
+        is_full: Whether there is no room on its disk.
+    """
+
+    is_full = False
+
+    @classmethod
+    def by(cls, error: OSError) -> Unusable:
+        """Return what an error of the directory comes to."""
+        unusable = cls(error.strerror or type(error).__name__)
+        unusable.is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        return unusable
 
 
 class Sink:
@@ -66,7 +80,7 @@ class Sink:
             try:
                 count = os.pwrite(self._descriptor, view, self._place)
             except OSError as error:
-                raise Unusable(error.strerror) from error
+                raise Unusable.by(error) from error
             self._place += count
             view = view[count:]
         return len(data)

@@ -79,6 +79,8 @@ class ListingsFileSystem(KnownLayer):
             FileNotFoundError: Nothing is there.
         """
         key = self.key(path)
+        if kwargs.pop("refresh", False):
+            self._known.forget_above(key)
         if kwargs or is_versioned(key):
             about: dict[str, Any] = self.beneath.info(path, **kwargs)
             return about
@@ -105,6 +107,8 @@ class ListingsFileSystem(KnownLayer):
     def exists(self, path: str, **kwargs: Any) -> bool:
         """Tell whether something is there."""
         key = self.key(path)
+        if kwargs.pop("refresh", False):
+            self._known.forget_above(key)
         if kwargs or is_versioned(key):
             return bool(self.beneath.exists(path, **kwargs))
         found = self._by_listing(key)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["locked", "take", "try_lock"]
+__all__ = ["is_at", "let_go", "locked", "take", "try_lock"]
 
 _FIRST, _LONGEST = 0.001, 0.05
 
@@ -58,7 +58,7 @@ def take(path: Path, patience: float) -> int | None:
             if not _wait(descriptor, patience):
                 return None
             # Who held it before may have renamed the file, or removed it.
-            if is_good := _is_at(descriptor, path):
+            if is_good := is_at(descriptor, path):
                 return descriptor
         finally:
             if not is_good:
@@ -108,7 +108,8 @@ def _wait(descriptor: int, patience: float) -> bool:
     return True
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: Path) -> bool:
+    """Tell whether an open file is the one that is at a path."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:

@@ -18,6 +18,7 @@ import hashlib
 import os
 import secrets
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from connectorkit.fork import renew_in_child
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["Store", "store_at"]
 
 _KEY_SIZE = 32
+_STUCK = "another process fills the entry and does not get on"
+# By real time, as other processes work; in times of the patience.
+_UNTIL = 10
 
 
 class Store:
@@ -49,6 +53,8 @@ class Store:
         self.usage = Usage(self.root / "usage", self.objects)
         self.flights: Flights[bool] = Flights()
         self._key: bytes | None = None
+        # Until when nobody waits for who does not get on.
+        self._given_up: dict[str, float] = {}
 
     # Names
 
@@ -158,6 +164,8 @@ class Store:
         """
         place = self._place(name)
         part = place.with_name(f"{name}.part")
+        if self._given_up.get(name, 0) > time.monotonic():
+            raise Unusable(_STUCK)
         with self._lock(part, patience) as descriptor:
             if place.exists():
                 _unlink(part)
@@ -193,7 +201,10 @@ class Store:
                     part.parent.mkdir(mode=0o700, exist_ok=True)
                     descriptor = stack.enter_context(locked(part, patience))
             if descriptor is None:
-                raise Unusable("another process fills the entry and does not get on")
+                # The next ones shall not wait as long again, each.
+                self._given_up[part.stem] = time.monotonic() + _UNTIL * patience
+                raise Unusable(_STUCK)
+            self._given_up.pop(part.stem, None)
             yield descriptor
 
 
@@ -215,7 +226,7 @@ def _troubles() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Unusable(error.strerror or type(error).__name__) from error
+        raise Unusable.by(error) from error
 
 
 class _Stores:

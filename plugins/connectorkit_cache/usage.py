@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from connectorkit_cache.locks import locked, try_lock
+from connectorkit_cache.locks import is_at, locked, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,8 +42,24 @@ class Usage:
             if descriptor is not None:
                 _write(descriptor, max(0, _read(descriptor) + size))
 
-    def make_room(self, most: int) -> tuple[int, int]:
+    def give_up(self, size: int) -> tuple[int, int]:
+        """Remove what was not used for longest, at least so many bytes of it.
+
+        Returns:
+            How many entries left, and how many bytes they had.
+
+        Raises:
+            OSError: The directory cannot be read.
+        """
+        total = sum(its for _, its, _ in self._all())
+        return self.make_room(max(0, total - size), counted=total)
+
+    def make_room(self, most: int, counted: int = 0) -> tuple[int, int]:
         """Remove what was not used for longest, if all of it is more than `most` bytes.
+
+        Args:
+            most: Bytes that may stay.
+            counted: Bytes that there are, if that is known better than by the number.
 
         Returns:
             How many entries left, and how many bytes they had.
@@ -52,7 +68,7 @@ class Usage:
             OSError: The directory cannot be read.
         """
         with locked(self._path, _PATIENCE) as descriptor:
-            if descriptor is None or _read(descriptor) <= most:
+            if descriptor is None or max(counted, _read(descriptor)) <= most:
                 return 0, 0
             found = sorted(self._all(), key=lambda each: each[0])
             total = sum(size for _, size, _ in found)
@@ -82,7 +98,7 @@ class Usage:
 def _remove_left(part: Path) -> None:
     descriptor = os.open(part, os.O_RDWR | os.O_CLOEXEC)
     try:
-        if try_lock(descriptor):
+        if try_lock(descriptor) and is_at(descriptor, part):
             part.unlink()
     finally:
         os.close(descriptor)

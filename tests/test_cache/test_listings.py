@@ -288,6 +288,16 @@ def test_whole_folders_are_deleted_and_moved(place: Place, key: str) -> None:
             assert not [it for it in fs.find(top) if "/f/" in it]
 
 
+def test_a_cleanup_is_seen_at_once(place: Place, key: str) -> None:
+    """What `cleanup` deletes beneath the cache is gone for it as well."""
+    place.put(f"{key}/f/1", b"1")
+    with place.kit_with(policies={"enabled": ["listings"]}) as kit:
+        connector = kit.resolve("it")
+        assert connector.fs.exists(place.path(f"{key}/f/1"))
+        assert connector.cleanup(place.path(key)).deleted == 1
+        assert not connector.fs.exists(place.path(f"{key}/f/1"))
+
+
 def test_a_version_by_its_id_is_the_storages(s3: Place, key: str) -> None:
     """A path that names a version is in no listing: the storage is asked."""
     s3.put(f"{key}/k", b"content")

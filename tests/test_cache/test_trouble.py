@@ -271,3 +271,18 @@ def test_only_its_user_may_look(shelves: Shelves, directory: Path) -> None:
     assert entry.stat().st_mode & 0o077 == 0
     assert (directory / "v1" / "key").stat().st_mode & 0o077 == 0
     assert b"secret" not in entry.read_bytes()[len(DATA) :]
+
+
+def test_a_full_disk_gets_room(
+    shelves: Shelves, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When its disk is full the cache lets go of what it has: others need it, too."""
+    fs = shelves.fs()
+    fs.cat_file("k")
+    with monkeypatch.context() as patch:
+        _full(patch, directory)
+        assert fs.cat_file("l") == b"another"
+    assert entries(directory) == []
+    for _ in range(2):
+        assert fs.cat_file("k") == DATA
+    assert shelves.ears.results() == ["miss", "around", "miss", "hit"]
