@@ -64,6 +64,8 @@ if TYPE_CHECKING:
         WrongAnswer,
     )
     from connectorkit.events import (
+        CacheEvicted,
+        CacheUsed,
         CircuitChanged,
         ConnectorResolved,
         FilesystemClosed,
@@ -118,6 +120,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AttemptTimedOut",
+    "CacheEvicted",
+    "CacheUsed",
     "Call",
     "CallCancelled",
     "CheckFailed",
@@ -211,6 +215,8 @@ _HOMES = {
         "set_default_kit",
     ),
     "events": (
+        "CacheEvicted",
+        "CacheUsed",
         "CircuitChanged",
         "ConnectorResolved",
         "FilesystemClosed",

@@ -78,6 +78,9 @@ def cleanup(
         return report
     except Exception as error:  # noqa: BLE001 - reported, as all is
         report.errors[folder] = _said(error)
+    if report.deleted and not dry_run:
+        # What was deleted beneath the connector's caches.
+        connector.fs.invalidate_cache(folder)
     return report
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from connectorkit.call import Call
 from connectorkit.errors import CheckFailed, MissingExtra, NotPicklable
+from connectorkit.identity import identity
 from connectorkit.objects import ObjectInfo
 from connectorkit.operation import Kind
 
@@ -277,6 +278,20 @@ class Connector:
             FileNotFoundError: Nothing is there.
         """
         return ObjectInfo.from_info(self.fs.info(path))
+
+    def fingerprint(self, key: bytes) -> str:
+        """Return a keyed digest of the connector's type and settings, secrets included.
+
+        Whoever has the key comes to the same one, in another process as well: two
+        connectors have one fingerprint only if they have the same credentials at the
+        same place. What came with a call never has that of what the host configured.
+
+        Args:
+            key: At most 64 bytes. It keeps others from trying secrets against it.
+        """
+        digest = identity(self._teaches.id, self._settings, key)
+        _, _, is_shared, is_adhoc = self._key
+        return f"{digest}-{is_shared:d}{is_adhoc:d}"
 
     def __copy__(self) -> Self:
         return self

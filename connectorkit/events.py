@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "CacheEvicted",
+    "CacheUsed",
     "CircuitChanged",
     "ConnectorResolved",
     "FilesystemClosed",
@@ -73,6 +75,43 @@ class FilesystemClosed:
     """
 
     type: str
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUsed:
+    """A cache was asked for something.
+
+    Attributes:
+        connector: The connector's ID.
+        type: The connector type's ID.
+        cache: The policy's name: "hot", "content" or "listings".
+        result: "hit" (it was at hand), "miss" (it was fetched and kept), "stale" (it
+            was at hand, and nobody could ask whether it still holds) or "around" (it
+            was fetched and not kept).
+        bytes: Of content, how many bytes it has; 0 for what is fetched around the
+            cache, and for listings.
+    """
+
+    connector: str
+    type: str
+    cache: str
+    result: str
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CacheEvicted:
+    """A cache made room.
+
+    Attributes:
+        cache: The policy's name.
+        entries: How many entries left.
+        bytes: Of how many bytes of content.
+    """
+
+    cache: str
+    entries: int
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,14 +33,20 @@ _WORK = 1 << 12
 _NAMED = (PurePath, AnyUrl, Decimal, UUID, date, time, timedelta)
 
 
-def identity(name: str, settings: BaseModel) -> str:
+def identity(name: str, settings: BaseModel, key: bytes = _KEY) -> str:
     """Return a keyed digest of a connector type, or a policy, and all its settings.
+
+    Args:
+        name: The type's ID, or the policy's name.
+        settings: Theirs.
+        key: By which it is made; this process's own, unless others are to come to the
+            same digest.
 
     Raises:
         PluginFailed: A setting is of a kind that cannot be told from another.
     """
     text = _text(name, settings)
-    return hashlib.blake2b(text, key=_KEY, digest_size=16).hexdigest()
+    return hashlib.blake2b(text, key=key, digest_size=16).hexdigest()
 
 
 def fleet_identity(name: str, settings: BaseModel) -> str:

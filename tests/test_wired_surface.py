@@ -43,6 +43,7 @@ HARMLESS = {
     "on_endpoint": "writes a URL in another way",
     "operate": "a part of a call: one operation of its",
     "operation": "names an operation",
+    "reading_version": "says how to ask for a version",
     "seen": "says by which options to open what was looked up",
     "send": "a part of a call: one attempt of an operation",
     "set_session": "connects",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 import os
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from connectorkit_gcs.uploading import (
 from connectorkit_gcs.wire import GCSWire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from connectorkit.body import Body
 
@@ -45,6 +45,22 @@ _OPTIONS = ("cache_type", "cache_source")
 
 class GCSTransfers(GCSWire):
     """Reads and writes objects: one version, all or nothing."""
+
+    def reading_version(self, info: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the options by which `cat_file` and `get_file` read what `info` tells.
+
+        They raise ObjectChanged if another version has taken its place.
+
+        Args:
+            info: What `info` said of an object.
+
+        Returns:
+            None if it says nothing that tells one version from another.
+        """
+        generation = info.get("generation")
+        return (
+            {"generation": str(generation), "is_pinned": True} if generation else None
+        )
 
     async def _cat_file(
         self,
@@ -77,6 +93,7 @@ class GCSTransfers(GCSWire):
             "options": {name: kwargs.get(name) for name in _OPTIONS},
             "generation": kwargs.get("generation"),
             "headers": kwargs.get("headers"),
+            "is_pinned": bool(kwargs.get("is_pinned")),
         }
         if start is None and end is None:
             span = None
@@ -97,7 +114,9 @@ class GCSTransfers(GCSWire):
         count = min(concurrency, size // self.MIN_CHUNK_SIZE_FOR_CONCURRENCY)
         try:
             if count <= 1 or not reading.is_vouched:
-                return await body.read()
+                data: bytes = await body.read()
+                await self._expect(path, reading, asked)
+                return data
             buffer = bytearray(size)
 
             def put(offset: int, data: bytes) -> None:
@@ -193,9 +212,14 @@ class GCSTransfers(GCSWire):
     # Files of this machine
 
     async def _get_file(
-        self, rpath: str, lpath: str, callback: Any = None, **kwargs: Any
+        self,
+        rpath: str,
+        lpath: str | None,
+        callback: Any = None,
+        outfile: IO[bytes] | None = None,
+        **kwargs: Any,
     ) -> None:
-        if os.path.isdir(lpath):  # noqa: ASYNC240, PTH112 - as gcsfs does
+        if lpath and os.path.isdir(lpath):  # noqa: ASYNC240, PTH112 - as gcsfs does
             with suppress(FileNotFoundError):
                 await self._get_object(rpath)
                 raise in_the_way(rpath, lpath)
@@ -215,8 +239,9 @@ class GCSTransfers(GCSWire):
         body = await reading.open()
         try:
             callback.set_size(reading.size)
-            os.makedirs(os.path.dirname(lpath) or os.curdir, exist_ok=True)  # noqa: PTH103, PTH120 - as gcsfs does
-            with replacing(lpath) as file:
+            if lpath:
+                os.makedirs(os.path.dirname(lpath) or os.curdir, exist_ok=True)  # noqa: PTH103, PTH120 - as gcsfs does
+            with nullcontext(outfile) if outfile else replacing(lpath or "") as file:
 
                 def put(offset: int, data: bytes) -> None:
                     file.seek(offset)
@@ -235,8 +260,23 @@ class GCSTransfers(GCSWire):
                     checker.update(data)
                     callback.relative_update(len(data))
                 checker.validate_headers(reading.headers)
+            await self._expect(rpath, reading, asked)
         finally:
             body.close()
+
+    async def _expect(
+        self, path: str, reading: Reading, asked: Mapping[str, Any]
+    ) -> None:
+        """See that a version is still there, if the service did not say what it sent.
+
+        Raises:
+            ObjectChanged: It is not.
+        """
+        if reading.is_vouched or not asked.get("is_pinned"):
+            return
+        found = (await self._get_object(path)).get("generation")
+        if str(found) != asked["generation"]:
+            raise ObjectChanged(f"{path}: somebody replaced it while it was read.")
 
     async def _get_file_request(
         self, rpath: str, lpath: str, *_args: Any, **kwargs: Any
@@ -367,7 +407,7 @@ class GCSTransfers(GCSWire):
 def _about(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return what gcsfs's keywords say of a reading."""
     known = {name: kwargs.pop(name, None) for name in ("generation", "headers")}
-    return {**known, "params": kwargs}
+    return {**known, "is_pinned": kwargs.pop("is_pinned", False), "params": kwargs}
 
 
 def _step(chunksize: int) -> int:

@@ -19,6 +19,9 @@
 | `connectorkit_slots_reaped_total` | | of holders that died |
 | `connectorkit_slots_lost_total` | | of holders that go on |
 | `connectorkit_slot_renew_seconds` | | histogram |
+| `connectorkit_cache_requests_total` | cache, result | hit, miss, stale or around |
+| `connectorkit_cache_bytes_total` | cache, result | of content that it answered with |
+| `connectorkit_cache_evictions_total` | cache | entries that made room for others |
 | `connectorkit_resolves_total` | type, by | those that were not answered at once |
 | `connectorkit_filesystems_opened_total` | type | |
 | `connectorkit_filesystems_closed_total` | type | |
@@ -34,6 +37,8 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import connectorkit
 from connectorkit.events import (
+    CacheEvicted,
+    CacheUsed,
     CircuitChanged,
     ConnectorResolved,
     FilesystemClosed,
@@ -162,6 +167,21 @@ class OwnSeries(Series):
             "connectorkit_slot_renew_seconds",
             "Seconds that it took to renew the slots that a process holds.",
         )
+        self._cache_requests = self._counter(
+            "connectorkit_cache_requests",
+            "Answers of caches, and what was fetched around them.",
+            *("cache", "result"),
+        )
+        self._cache_bytes = self._counter(
+            "connectorkit_cache_bytes",
+            "Bytes of the objects that caches answered with.",
+            *("cache", "result"),
+        )
+        self._cache_evictions = self._counter(
+            "connectorkit_cache_evictions",
+            "Entries that left a cache to make room for others.",
+            "cache",
+        )
         self._resolves = self._counter(
             "connectorkit_resolves",
             "Connector IDs that were resolved, unless the answer was at hand.",
@@ -203,7 +223,7 @@ class OwnSeries(Series):
             direction = "written" if count.kind is Kind.WRITE else "read"
             of(self._bytes, connector, direction).inc(count.bytes)
 
-    def _count_event(self, event: object) -> None:  # noqa: C901 - a table
+    def _count_event(self, event: object) -> None:  # noqa: C901, PLR0912 - a table
         of = self._of
         match event:
             case OperationRetried():
@@ -219,6 +239,13 @@ class OwnSeries(Series):
             case PaceChanged():
                 change = "lifted" if event.rate is None else "limited"
                 of(self._paces, change).inc()
+            case CacheUsed():
+                what = event.cache, event.result
+                of(self._cache_requests, *what).inc()
+                if event.bytes:
+                    of(self._cache_bytes, *what).inc(event.bytes)
+            case CacheEvicted():
+                of(self._cache_evictions, event.cache).inc(event.entries)
             case ConnectorResolved():
                 of(self._resolves, event.type, event.by).inc()
             case FilesystemOpened():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mimetypes
 import os
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from typing import IO, TYPE_CHECKING, Any
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 from s3fs.core import calculate_chunksize, version_id_kw
@@ -16,7 +17,7 @@ from connectorkit_s3.uploading import upload
 from connectorkit_s3.wire import S3Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from connectorkit_s3.reading import S3Body
 
@@ -29,6 +30,20 @@ _MOST_PUT = 5 << 30
 class S3Transfers(S3Wire):
     """Reads and writes objects: no HEAD before a GET, one version, all or nothing."""
 
+    def reading_version(self, info: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the options by which `cat_file` and `get_file` read what `info` tells.
+
+        They raise ObjectChanged if another version has taken its place.
+
+        Args:
+            info: What `info` said of an object.
+
+        Returns:
+            None if it says nothing that tells one version from another.
+        """
+        etag = info.get("ETag")
+        return {"etag": etag} if etag else None
+
     async def _cat_file(  # noqa: PLR0913, PLR0917 - s3fs's own
         self,
         path: str,
@@ -38,18 +53,20 @@ class S3Transfers(S3Wire):
         chunksize: int | None = None,
         max_concurrency: int | None = None,
         versions: dict[str, str] | None = None,
+        etag: str | None = None,
     ) -> bytes:
         bucket, key, version = self.split_path(path)
         names = {
             "Bucket": bucket,
             "Key": key,
             **version_id_kw(version_id or version),
+            **_if_match(etag),
         }
         if start is not None or end is not None:
             asked = await self._range(path, start, end)
             if asked is None:
                 return b""
-            answer = await self._call_s3("get_object", **names, **asked)
+            answer = await self._call_s3("get_object", **{**asked, **names})
             _one_version(path, answer, versions)
             return await _rest(answer["Body"])
         answer = await self._call_s3("get_object", **names)
@@ -93,7 +110,7 @@ class S3Transfers(S3Wire):
     ) -> None:
         """Read an object in ranges of one version; the first is begun already."""
         size = answer["ContentLength"]
-        pin = {**self.req_kw, "IfMatch": answer["ETag"]}
+        names = {**names, **self.req_kw, "IfMatch": answer["ETag"]}
 
         async def first() -> None:
             body, offset = answer["Body"], 0
@@ -104,7 +121,7 @@ class S3Transfers(S3Wire):
 
         async def other(start: int) -> None:
             asked = f"bytes={start}-{min(start + step, size) - 1}"
-            part = await self._call_s3("get_object", **names, **pin, Range=asked)
+            part = await self._call_s3("get_object", **names, Range=asked)
             put(start, await _rest(part["Body"]))
 
         def all_of_them() -> Iterator[Any]:
@@ -124,15 +141,17 @@ class S3Transfers(S3Wire):
     async def _get_file(  # noqa: PLR0913, PLR0917 - s3fs's own
         self,
         rpath: str,
-        lpath: str,
+        lpath: str | None,
         callback: Any = DEFAULT_CALLBACK,
         version_id: str | None = None,
         chunksize: int | None = None,
         max_concurrency: int | None = None,
+        outfile: IO[bytes] | None = None,
+        etag: str | None = None,
         **_options: Any,
     ) -> None:
         bucket, key, version = self.split_path(rpath)
-        if os.path.isdir(lpath):  # noqa: ASYNC240, PTH112 - as s3fs does
+        if lpath and os.path.isdir(lpath):  # noqa: ASYNC240, PTH112 - as s3fs does
             if key and await self._is_object(bucket, key):
                 raise in_the_way(rpath, lpath)
             # What is asked for is a folder, too.
@@ -141,6 +160,7 @@ class S3Transfers(S3Wire):
             "Bucket": bucket,
             "Key": key,
             **version_id_kw(version_id or version),
+            **_if_match(etag),
         }
         answer = await self._call_s3("get_object", **self.req_kw, **names)
         size, body = answer.get("ContentLength"), answer["Body"]
@@ -148,7 +168,7 @@ class S3Transfers(S3Wire):
         step = chunksize or self.default_block_size
         at_a_time = max_concurrency or self.max_concurrency
         try:
-            with replacing(lpath) as file:
+            with nullcontext(outfile) if outfile else replacing(lpath or "") as file:
 
                 def put(offset: int, data: bytes) -> None:
                     file.seek(offset)
@@ -277,6 +297,10 @@ class S3Transfers(S3Wire):
             # Who may write need not be allowed to look; then the service decides.
             return
         raise FileExistsError(path)
+
+
+def _if_match(etag: str | None) -> dict[str, str]:
+    return {"IfMatch": etag} if etag else {}
 
 
 def _one_version(

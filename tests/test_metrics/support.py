@@ -10,6 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import connectorkit_metrics
 from connectorkit import (
+    CacheEvicted,
+    CacheUsed,
     CallCancelled,
     CircuitChanged,
     CircuitOpen,
@@ -119,6 +121,9 @@ EVENTS: tuple[object, ...] = (
     SlotsReaped(3),
     SlotWasLost("org_42"),
     SlotsRenewed(2, 0.004),
+    CacheUsed("reports", "s3", "content", "hit", 10),
+    CacheUsed("reports", "s3", "listings", "miss"),
+    CacheEvicted("hot", 2, 20),
     FilesystemClosed("s3"),
 )
 

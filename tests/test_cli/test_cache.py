@@ -1,0 +1,106 @@
+"""`connectorkit cache`: what is on disk, and deleting it."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from connectorkit.cli import exits
+from connectorkit_cache.locks import let_go, take
+from test_cache.support import Shelves, entries
+from test_cli.support import only_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from test_cli.support import Cli
+
+
+def fill(directory: Path) -> None:
+    """Fill a cache with two entries of one connector, and one of a tenant's."""
+    with Shelves("content", content={"directory": str(directory)}) as shelves:
+        shelves.shelf({"k": b"content", "l": b"another"})
+        shelves.fs().cat(["k", "l"])
+        shelves.fs("shelf", name="it", secret="s").cat_file("k")
+
+
+def test_show(cli: Cli, tmp_path: Path) -> None:
+    """It tells how much there is, by the connector that fetched it."""
+    fill(tmp_path)
+    entries(tmp_path)[0].with_suffix(".part").touch()
+    result = cli("cache", "show", "--dir", tmp_path, "--json")
+    assert result.exit_code == exits.OK
+    [told] = json.loads(result.stdout)
+    size = sum(it.stat().st_size for it in entries(tmp_path))
+    counts = {name: it["entries"] for name, it in told["connectors"].items()}
+    assert counts == {"it": 2, "shelf": 1}
+    assert (told["entries"], told["bytes"], told["parts"]) == (3, size, 1)
+    assert told["damaged"] == 0
+    text = cli("cache", "show", "--dir", tmp_path).stdout
+    assert "3 entries" in text
+    assert "  it: 2 entries" in text
+
+
+def test_show_where_nothing_is(cli: Cli, tmp_path: Path) -> None:
+    """A directory that is not there has no entries, and is not made."""
+    result = cli("cache", "show", "--dir", tmp_path / "none", "--json")
+    assert json.loads(result.stdout)[0]["entries"] == 0
+    assert not (tmp_path / "none").exists()
+
+
+def test_show_what_is_damaged(cli: Cli, tmp_path: Path) -> None:
+    """A damaged entry is counted as one."""
+    fill(tmp_path)
+    os.truncate(entries(tmp_path)[0], 3)
+    [told] = json.loads(cli("cache", "show", "--dir", tmp_path, "--json").stdout)
+    assert (told["entries"], told["damaged"]) == (2, 1)
+
+
+def test_directories_of_the_configuration(cli: Cli, tmp_path: Path) -> None:
+    """Without `--dir` they are those that the configuration names, each once."""
+    config = tmp_path / "connectorkit.toml"
+    config.write_text(
+        f'[policies]\ncontent = {{ directory = "{tmp_path}/all" }}\n'
+        f'[connectors.a]\ntype = "memory"\ncontent = {{ directory = "{tmp_path}/a" }}\n'
+        '[connectors.b]\ntype = "memory"\n'
+    )
+    result = cli("cache", "show", "--config", config, "--json")
+    places = [it["directory"] for it in json.loads(result.stdout)]
+    assert places == [f"{tmp_path}/all", f"{tmp_path}/a"]
+
+
+def test_clear_asks(cli: Cli, tmp_path: Path) -> None:
+    """Nothing is deleted unless somebody says yes."""
+    fill(tmp_path)
+    result = cli("cache", "clear", "--dir", tmp_path, stdin="n\n")
+    assert result.exit_code != exits.OK
+    assert len(entries(tmp_path)) == 3
+    result = cli("cache", "clear", "--dir", tmp_path, stdin="y\n")
+    assert result.exit_code == exits.OK
+    assert str(tmp_path) in result.stderr
+    assert entries(tmp_path) == []
+
+
+def test_clear(cli: Cli, tmp_path: Path) -> None:
+    """With `--yes` it does not ask; what is being filled stays."""
+    fill(tmp_path)
+    part = entries(tmp_path)[0].with_suffix(".part")
+    descriptor = take(part, 1)
+    assert descriptor is not None
+    try:
+        result = cli("cache", "clear", "--dir", tmp_path, "--yes", "--json")
+    finally:
+        let_go(descriptor)
+    [told] = json.loads(result.stdout)
+    assert (told["entries"], told["failed"]) == (3, 0)
+    assert entries(tmp_path) == [part]
+    assert int((tmp_path / "v1" / "usage").read_text()) == 0
+
+
+def test_a_wrong_option_is_told(cli: Cli, tmp_path: Path) -> None:
+    """A file is no directory of a cache."""
+    (tmp_path / "file").touch()
+    result = cli("cache", "show", "--dir", tmp_path / "file")
+    assert result.exit_code == exits.USAGE
+    assert "is a file" in only_line(result)
