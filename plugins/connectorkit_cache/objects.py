@@ -13,7 +13,7 @@ from connectorkit import ObjectChanged
 from connectorkit.atomic import replacing
 from connectorkit.call import joined
 from connectorkit_cache.layer import Layer, bottom_of
-from connectorkit_cache.snapshot import Damaged, Snapshot, SnapshotFile
+from connectorkit_cache.snapshot import Damaged, Snapshot, SnapshotFile, tag_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -66,13 +66,21 @@ class ObjectLayer(Layer):
         """
         self.damaged(path, snapshot)
         options = self.reading_version(snapshot.info)
-        if options is None:
-            raise ObjectChanged(
-                f"What was kept of {path!r} is damaged, and the storage cannot be "
-                "asked for the same version: read it again."
-            )
-        data: bytes = self.beneath.cat_file(path, start=start, end=end, **options)
-        return data
+        tag = tag_of(snapshot.info)
+        data: bytes
+        with joined(self.scope):
+            if options is not None:
+                data = self.beneath.cat_file(path, start=start, end=end, **options)
+                return data
+            # It cannot be asked for one version: it has to be the same afterwards.
+            if tag_of(self.look(path)) == tag:
+                data = self.beneath.cat_file(path, start=start, end=end)
+                if tag_of(self.look(path)) == tag:
+                    return data
+        raise ObjectChanged(
+            f"{path!r} was replaced since it was opened, and what was kept of it is "
+            "damaged: read it again."
+        )
 
     # Reading
 

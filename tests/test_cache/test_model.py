@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -33,6 +32,7 @@ class CachedReads(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp())
+        self._begin()
         content = {
             "directory": str(self.directory),
             "max_bytes": 700_000,
@@ -182,7 +182,12 @@ class CachedReads(RuleBasedStateMachine):
     @rule()
     def lose_the_directory(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
-        os.makedirs(self.directory)  # noqa: PTH103 - it is pathlib's too
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make the directory; what is named by the same key has the same name again."""
+        (self.directory / "v1").mkdir(mode=0o700, parents=True)
+        (self.directory / "v1" / "key").write_bytes(bytes(32))
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 5.0]))
     def pass_time(self, seconds: float) -> None:

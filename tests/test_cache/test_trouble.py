@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from connectorkit import ObjectChanged
 from connectorkit_cache.entry import description_of
 from connectorkit_cache.snapshot import BLOCK, Damaged
 from test_cache.support import Shelves, entries
@@ -238,6 +239,21 @@ def test_damaged_while_it_is_open(s3: Place, key: str, directory: Path) -> None:
             s3.put(key, DATA[::-1])
             with pytest.raises(OSError, match="replaced"):
                 file.read()
+
+
+def test_damaged_while_it_is_open_unpinned(shelves: Shelves, directory: Path) -> None:
+    """So it does of a storage that cannot be asked for one version."""
+    fs = shelves.fs()
+    with fs.open("k") as file:
+        [entry] = entries(directory)
+        _flipped(entry, BLOCK + 5)
+        assert file.read() == DATA
+    with fs.open("k") as file:
+        [entry] = entries(directory)
+        _flipped(entry, BLOCK + 5)
+        shelves.shelves["it"].put("k", DATA[::-1])
+        with pytest.raises(ObjectChanged, match="replaced"):
+            file.read()
 
 
 def test_entries_of_others_are_not_mistaken(shelves: Shelves, directory: Path) -> None:
