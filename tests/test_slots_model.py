@@ -39,6 +39,7 @@ class Entry:
 
     scopes: tuple[str, ...]
     token: str
+    is_held: bool = False
     slots: list[Slot] = field(default_factory=list)
 
 
@@ -131,10 +132,12 @@ class Slots(RuleBasedStateMachine):
         assert full is None
         if known is None:
             known = reference.entries[org, execution] = Entry(scopes, slot.token)
+            known.is_held = is_held
         elif is_held:
             assert slot.token != known.token
-            known.token = slot.token
-        assert slot.token == known.token
+            known.token, known.is_held = slot.token, True
+        # Who admits what is held has no part in it.
+        assert (slot.token == known.token) is (is_held or not known.is_held)
         assert slot.scopes == {
             scope: Share(reference.used(scope), reference.limit(scope))
             for scope in scopes

@@ -117,14 +117,15 @@ class AsyncSlotLimiter:
         """Give back the slot of an execution; see `SlotLimiter.release`."""
         organization = checked_id("The organization", org)
         execution = checked_id("The execution", execution_id)
-        was_here = self._desk.forget(organization, execution)
         ask = self._desk.verbs.release(organization, execution)
         try:
-            return self._desk.verbs.released(await self._store.run(ask))[0]
+            reply = await self._store.run(ask)
         except Away as error:
             if self._desk.rules.on_error == "closed":
                 raise self._desk.unavailable(error) from error.__cause__
-            return was_here
+            return self._desk.take_back_here(organization, execution, ask)
+        self._desk.forget(organization, execution)
+        return self._desk.verbs.released(reply)[0]
 
     # For who looks after it
 
@@ -208,7 +209,7 @@ class AsyncSlotLimiter:
             self._desk.went_away()
         finally:
             if not is_done:
-                self._desk.release_later(ask)
+                self._desk.release_later(ask, slot.lease)
 
     async def _run(self, ask: Ask) -> Any:
         try:

@@ -196,15 +196,22 @@ class Desk(Generic[S]):
         """
         mode = self.rules.on_error
         if mode == "closed":
+            self._refused_unheard(claim, cause)
             self._told(claim, "refused", "closed", {})
             raise self.unavailable(cause)
         with self._lock:
             found = self._book.room(claim)
             if isinstance(found, Full) and mode == "local":
+                self._refused_unheard(claim, cause)
                 raise self._refusal(claim, "local", found, _SOON)
             slot = self._stand_in_slot(claim, found, on_lost)
         self._told(claim, "granted", slot.mode, slot.scopes)
         return slot
+
+    def _refused_unheard(self, claim: Claim, cause: Away | None) -> None:
+        """Take back what Redis may have given, though nobody heard of it."""
+        if cause is not None:
+            self.give_up(claim)
 
     def unavailable(self, cause: Away | None) -> SlotsUnavailable:
         """Return the error that says that Redis is away."""
@@ -228,13 +235,12 @@ class Desk(Generic[S]):
         deadline = math.inf if claim.is_taken else now + claim.lease
         mode: Mode = "open" if is_open else "local"
         slot = self._slot(claim, mode, shares, deadline, on_lost)
-        before = self._book.find(claim.member)
-        if before and not claim.is_taken:
-            slot.token = before.token
-        elif claim.is_taken:
+        if claim.is_taken:
             self._hold(claim, slot, now)
-        else:
+        elif (before := self._book.find(claim.member)) is None:
             self._book.put(claim, slot)
+        elif not before.is_held:
+            slot.token = before.token
         return slot
 
     # What is held
@@ -256,6 +262,7 @@ class Desk(Generic[S]):
             token=claim.token,
             mode=mode,
             scopes=scopes,
+            lease=claim.lease,
             deadline=deadline,
             clock=self.rules.clock,
             tell=tell if claim.is_taken else None,
@@ -296,12 +303,27 @@ class Desk(Generic[S]):
     def give_up(self, claim: Claim) -> None:
         """Take back what may have been given to a caller that has gone."""
         org, execution_id = claim.organization, claim.execution_id
-        self.release_later(self.verbs.release(org, execution_id, claim.token))
+        ask = self.verbs.release(org, execution_id, claim.token)
+        self.release_later(ask, claim.lease)
 
-    def release_later(self, ask: Ask) -> None:
-        """Have the background ask what could not be asked now."""
-        # Most slots have lapsed by then.
-        HEARTBEAT.release(self, ask, self.rules.clock() + self.rules.lease)
+    def release_later(self, ask: Ask, lease: float) -> None:
+        """Have the background ask what could not be asked now, until it has lapsed."""
+        HEARTBEAT.release(self, ask, self.rules.clock() + lease)
+
+    def take_back_here(self, org: str, execution_id: str, ask: Ask) -> bool:
+        """Take back what this process has, though Redis cannot be asked.
+
+        Returns:
+            Whether it had it.
+        """
+        holding = self._book.find(self.rules.keys.member(org, execution_id))
+        if holding is None:
+            return False
+        if holding.is_held:
+            holding.lose()
+        self.forget(org, execution_id)
+        self.release_later(ask, holding.lease)
+        return True
 
     def _lost(
         self, claim: Claim, slot: Holding, on_lost: Callable[[Any], object] | None
@@ -312,7 +334,8 @@ class Desk(Generic[S]):
         if on_lost is not None:
             try:
                 on_lost(slot)
-            except Exception:  # noqa: BLE001 - it never breaks a call
+            except (Exception, SystemExit):  # noqa: BLE001 - it never breaks a call
+                # It may be the thread that renews, which goes on.
                 _log.exception("The on_lost of %r failed.", slot)
 
     # What is told
@@ -322,7 +345,7 @@ class Desk(Generic[S]):
         if self.rules.emit is not None:
             try:
                 self.rules.emit(event)
-            except Exception:  # noqa: BLE001 - it never breaks a call
+            except (Exception, SystemExit):  # noqa: BLE001 - it never breaks a call
                 _log.exception("A listener failed on %r.", event)
 
     def _told(

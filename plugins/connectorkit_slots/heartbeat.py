@@ -141,16 +141,15 @@ class Heartbeat:
         # First of all, since this process may have been stopped meanwhile.
         leases = [lease for lease in leases if not lease.holding.lost]
         due = {lease.desk.store.address for lease in leases if lease.due <= lease.now}
-        for address in due:
-            self._renew(
-                lease
-                for lease in leases
-                if lease.desk.store.address == address and lease.is_worth_it
-            )
-        self._give_back(releases)
+        try:
+            for address in due:
+                its = [it for it in leases if it.desk.store.address == address]
+                self._renew(lease for lease in its if lease.is_worth_it)
+        finally:
+            self._give_back(releases)
 
     def _see_to(self, seconds: float) -> None:
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(
                 target=self._run, name="connectorkit-slots", daemon=True
             )
@@ -196,7 +195,7 @@ class Heartbeat:
         ]
         try:
             answers = batches[0][0].desk.store.run_all(asks)
-        except Away as error:
+        except Exception as error:  # noqa: BLE001 - other Redises are to be asked yet
             answers = [error] * len(asks)
         seconds = time.perf_counter() - began
         for batch, now, answer in zip(batches, sent, answers, strict=True):
@@ -238,11 +237,13 @@ class Heartbeat:
                 by_store.setdefault(each.desk.store.address, []).append(each)
         for some in by_store.values():
             try:
-                some[0].desk.store.run_all([each.ask for each in some])
-            except Away:
-                for each in some:
+                answers = some[0].desk.store.run_all([each.ask for each in some])
+            except Exception as error:  # noqa: BLE001 - other Redises are to be asked yet
+                answers = [error] * len(some)
+            for each, answer in zip(some, answers, strict=True):
+                if isinstance(answer, Exception):
                     each.due = each.desk.rules.clock() + _AGAIN
-                waiting += some
+                    waiting.append(each)
         with self._wake:
             self._releases += waiting
 

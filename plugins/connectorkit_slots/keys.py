@@ -90,7 +90,8 @@ def checked_id(what: str, value: object) -> str:
             f"{what} has to be an ID: a text, an integer or a UUID, not an object of "
             f"{type(value).__name__}; what is released has to be what was acquired."
         )
-    text = str(value)
+    # The value of an enumeration's member, not its name.
+    text = str.__str__(value) if isinstance(value, str) else str(value)
     if not text:
         raise ValueError(f"{what} is empty.")
     return text

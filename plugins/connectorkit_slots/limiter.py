@@ -160,7 +160,7 @@ class SlotLimiter:
         """Give back the slot of an execution, whoever has it; idempotent.
 
         Who holds it is told that it is lost, at the next renewal. While Redis is away
-        it is forgotten in this process only; else its lease ends by itself.
+        only what this process has is taken back, which Redis hears of later.
 
         Returns:
             Whether it had one.
@@ -171,14 +171,15 @@ class SlotLimiter:
         """
         organization = checked_id("The organization", org)
         execution = checked_id("The execution", execution_id)
-        was_here = self._desk.forget(organization, execution)
         ask = self._desk.verbs.release(organization, execution)
         try:
-            return self._desk.verbs.released(self._store.run(ask))[0]
+            reply = self._store.run(ask)
         except Away as error:
             if self._desk.rules.on_error == "closed":
                 raise self._desk.unavailable(error) from error.__cause__
-            return was_here
+            return self._desk.take_back_here(organization, execution, ask)
+        self._desk.forget(organization, execution)
+        return self._desk.verbs.released(reply)[0]
 
     # For who looks after it
 
@@ -274,7 +275,7 @@ class SlotLimiter:
             else:
                 self._desk.given_back(slot, reply)
                 return
-        self._desk.release_later(ask)
+        self._desk.release_later(ask, slot.lease)
 
     def _run(self, ask: Ask) -> Any:
         try:

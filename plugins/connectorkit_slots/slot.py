@@ -67,6 +67,7 @@ class Holding:
             back and has found room for it.
         scopes: How far each scope was used when it was given: "org:…", "global" and
             those that the host named.
+        lease: Seconds for which it lasts without a renewal.
     """
 
     give_back: Callable[[Holding], Any]
@@ -79,6 +80,7 @@ class Holding:
         token: str,
         mode: Mode,
         scopes: Mapping[str, Share],
+        lease: float,
         deadline: float,
         clock: Clock,
         tell: Callable[[Holding], None] | None = None,
@@ -88,6 +90,7 @@ class Holding:
         self.token = token
         self.mode: Mode = mode
         self.scopes = dict(scopes)
+        self.lease = lease
         self._deadline = deadline
         self._clock = clock
         self._tell = tell
@@ -108,6 +111,11 @@ class Holding:
         )
 
     @property
+    def is_held(self) -> bool:
+        """Whether it is renewed, and so can be lost."""
+        return self._tell is not None
+
+    @property
     def deadline(self) -> float:
         """When it is lost unless it is renewed, by the limiter's monotonic clock."""
         return self._deadline
@@ -116,8 +124,13 @@ class Holding:
         """Go on only with the slot.
 
         Raises:
-            SlotLost: It is lost.
+            SlotLost: It is lost, or was released.
         """
+        if self._is_over:
+            raise SlotLost(
+                f"The slot of execution {self.execution_id!r} of organization "
+                f"{self.organization!r} was released. Acquire a slot again."
+            )
         if self.lost:
             raise SlotLost(
                 f"The slot of execution {self.execution_id!r} of organization "

@@ -12,6 +12,7 @@ import weakref
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from multiprocessing.util import Finalize
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -68,6 +69,8 @@ class Station:
         )
         self._porter.start()
         weakref.finalize(self, self._returned.put, None).atexit = False
+        # A worker of multiprocessing ends without the interpreter's own end.
+        Finalize(None, _finish_all, exitpriority=0)
         _stations.add(self)
 
     def take(self, name: str, scope: Scope, execution_id: str) -> Slot:

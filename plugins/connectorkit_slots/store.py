@@ -118,9 +118,15 @@ class Store:
         redis = redis_py()
         self.client = client
         self.is_cluster = isinstance(client, redis.RedisCluster)
+        if not self.is_cluster and _waits_for_ever(client):
+            raise ValueError(
+                "The client of Redis has no socket_timeout: a Redis that hangs would "
+                "keep the slots of this process from being renewed. Give it one, of a "
+                "tenth of a second, say."
+            )
         self._no_script = redis.exceptions.NoScriptError
         # Whose slots are renewed in one round trip; in memory only.
-        self.address: object = self if self.is_cluster else _address(client)
+        self.address: object = (not self.is_cluster and _address(client)) or self
 
     def run(self, ask: Ask) -> Any:
         """Run a script.
@@ -156,16 +162,24 @@ class Store:
             Away: Redis cannot be asked now.
         """
         if self.is_cluster or len(asks) == 1:
-            return [self.run(ask) for ask in asks]
+            return [self._answer(ask) for ask in asks]
         pipeline = self.client.pipeline(transaction=False)
         for script, keys, args in asks:
             pipeline.evalsha(script.sha, len(keys), *keys, *args)
         with _or_away():
             answers = pipeline.execute(raise_on_error=False)
         return [
-            self.run(ask) if isinstance(answer, self._no_script) else answer
+            self._answer(ask) if isinstance(answer, self._no_script) else answer
             for ask, answer in zip(asks, answers, strict=True)
         ]
+
+    def _answer(self, ask: Ask) -> Any:
+        try:
+            return self.run(ask)
+        except Away:
+            raise
+        except Exception as error:  # noqa: BLE001 - of this one script
+            return error
 
     def command(self, *words: str | int) -> Any:
         """Run a command.
@@ -236,7 +250,15 @@ def _cancellable() -> Iterator[None]:
         raise asyncio.CancelledError
 
 
-def _address(client: Any) -> object:
+def _waits_for_ever(client: Any) -> bool:
     its = client.connection_pool.connection_kwargs
+    return "socket_timeout" in its and its["socket_timeout"] is None
+
+
+def _address(client: Any) -> object:
+    """Return where a client leads; None if it does not say, as by a Sentinel."""
+    its = client.connection_pool.connection_kwargs
+    if not (its.get("host") or its.get("path")):
+        return None
     names = ("host", "port", "path", "db", "username", "password")
     return tuple(its.get(name) for name in names)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from functools import lru_cache
 from importlib.resources import files
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from connectorkit_slots.keys import GLOBAL, checked_limit
@@ -109,7 +110,7 @@ class Verbs:
         keys = rules.keys
         self._keys = (keys.state, keys.records, keys.of(GLOBAL))
         is_told = rules.emit is not None
-        common = [rules.window, rules.is_started, int(rules.key_ttl), is_told]
+        common = [rules.window, rules.is_started, ceil(rules.key_ttl), is_told]
         self._common = json.dumps(common)
         self._acquire = Script.load("acquire")
         self._renew = Script.load("renew")

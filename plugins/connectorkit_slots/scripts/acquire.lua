@@ -44,7 +44,9 @@ if score then
   put(member, score, record)
   local counts = {}
   for i, key in ipairs(keys) do counts[i] = used(key) end
-  return granted(record.token, score, 0, counts)
+  -- Who admits what runs already has no part in it: its holder's token stays secret.
+  local mine = is_joined and record.held and token or record.token
+  return granted(mine, score, 0, counts)
 end
 
 -- Redis's clock has gone back: what it gave before seems to last for longer.

@@ -1,0 +1,213 @@
+"""What slots were broken by once: each is a way in which a slot leaked or was lost."""
+
+from __future__ import annotations
+
+import enum
+import multiprocessing
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from redis import Redis
+from redis.sentinel import SentinelConnectionPool
+
+from connectorkit import ConnectorKit
+from connectorkit.testing import VirtualClock
+from connectorkit_slots import SlotLimiter, SlotLimitExceeded, SlotLost
+from connectorkit_slots.heartbeat import HEARTBEAT
+from connectorkit_slots.store import Store
+from servers import RedisServer
+from slotting import Bench, Relay, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def bench(redis_server: RedisServer) -> Iterator[Bench]:
+    """Run on a Redis."""
+    bench = Bench(redis_server)
+    try:
+        yield bench
+    finally:
+        bench.close()
+
+
+def test_who_admits_what_runs_cannot_end_it(bench: Bench) -> None:
+    """An admission that is tried again, and given up, leaves the holder its slot."""
+    holder = bench.limiter(org_limit=1, lease=30)
+    with holder.hold("org", "a") as slot:
+        again = bench.limiter(org_limit=1, lease=30).acquire("org", "a")
+        assert again.token != slot.token
+        again.release()
+        mine = holder.acquire("org", "a")
+        mine.release()
+        assert holder.usage("org").used == 1
+        HEARTBEAT.beat()
+        assert not slot.lost
+    assert holder.usage("org").used == 0
+
+
+def test_who_admits_twice_has_one_token(bench: Bench) -> None:
+    """Nobody holds it yet, so the one admission is the other."""
+    limiter = bench.limiter(org_limit=1)
+    first, second = limiter.acquire("org", "a"), limiter.acquire("org", "a")
+    assert first.token == second.token
+    second.release()
+    assert limiter.usage("org").used == 0
+
+
+@pytest.mark.parametrize("on_error", ["closed", "local"])
+def test_what_was_given_unheard_is_taken_back(bench: Bench, on_error: Any) -> None:
+    """A reply that was lost to who is then refused leaves no slot behind."""
+    with Relay(bench.server) as relay:
+        options = {"org_limit": 1, "lease": 30, "on_error": on_error, "pause": 0.05}
+        limiter = bench.limiter(relay.url, **options)
+        if on_error == "local":
+            # This process has given out its share, so it refuses.
+            limiter._desk._book.room = _full  # type: ignore[method-assign]
+        relay.is_losing = True
+        with pytest.raises(OSError, match=r"."):
+            limiter.acquire("org", "a")
+        relay.is_losing = False
+        looks = bench.limiter(org_limit=1)
+        wait_until(lambda: looks.usage("org").used == 0)
+
+
+def _full(claim: Any) -> Any:
+    from connectorkit_slots.local import Full
+
+    return Full(claim.scopes[0][0], 1, 1)
+
+
+def test_a_late_release_lasts_as_long_as_its_slot(bench: Bench) -> None:
+    """What could not be given back is tried for the slot's lease, not the limiter's."""
+    clock = VirtualClock()
+    limiter = bench.limiter(org_limit=1, lease=1, clock=clock)
+    slot = limiter.take("org", "a", lease=600)
+    ask = limiter._desk.let_go(slot)
+    slot.over()
+    limiter._desk.release_later(ask, slot.lease)
+    clock.advance(500)
+    HEARTBEAT.beat()
+    assert limiter.usage("org").used == 0
+
+
+def test_on_lost_may_end_the_program(bench: Bench) -> None:
+    """SystemExit in a callback ends no renewal of others."""
+    limiter = bench.limiter(org_limit=5, lease=0.6)
+    other = limiter.take("org", "other")
+    gone = limiter.take("org", "gone", on_lost=lambda _slot: _leave())
+    limiter.release("org", "gone")
+    wait_until(lambda: gone.lost)
+    time.sleep(0.8)
+    assert not other.lost
+    assert limiter.usage("org").used == 1
+
+
+def _leave() -> None:
+    raise SystemExit
+
+
+def test_an_error_of_one_redis_is_not_anothers(bench: Bench) -> None:
+    """What one refuses for reasons of its own keeps nobody else from being renewed."""
+    clock = VirtualClock()
+    with RedisServer() as full:
+        sick = SlotLimiter.from_url(full.endpoint_url, lease=30, clock=clock, budget=5)
+        well = bench.limiter(lease=30, clock=clock)
+        with sick, well.hold("org", "a") as slot, sick.hold("org", "b"):
+            with Redis.from_url(full.endpoint_url) as redis:
+                redis.config_set("maxmemory", 1)
+            for _ in range(4):
+                clock.advance(15)
+                HEARTBEAT.beat()
+            assert not slot.lost
+            with Redis.from_url(full.endpoint_url) as redis:
+                redis.config_set("maxmemory", 0)
+
+
+def test_clients_of_a_sentinel_are_not_taken_for_one() -> None:
+    """They name no host: the renewals of one would go to another's master."""
+
+    class Behind(SentinelConnectionPool):
+        def __init__(self) -> None:
+            self.connection_kwargs: dict[str, Any] = {"db": 0}
+
+    stores = [Store(Redis(connection_pool=Behind())) for _ in range(2)]
+    assert stores[0].address != stores[1].address
+
+
+def test_a_client_without_a_limit_is_refused() -> None:
+    """One thread renews for all limiters: a Redis that hangs would stop it."""
+    with pytest.raises(ValueError, match="no socket_timeout"):
+        SlotLimiter(Redis(socket_timeout=None))
+
+
+def test_a_released_slot_is_not_gone_on_with(bench: Bench) -> None:
+    """Who looks after the release is told, whoever released it."""
+    slot = bench.limiter().take("org", "a")
+    slot.check()
+    slot.release()
+    with pytest.raises(SlotLost, match="was released"):
+        slot.check()
+
+
+def test_by_hand_while_redis_is_away(bench: Bench) -> None:
+    """What this process holds is lost to its holder at once, and Redis hears of it."""
+    with Relay(bench.server) as relay:
+        limiter = bench.limiter(relay.url, org_limit=1, lease=30, pause=0.05)
+        slot = limiter.take("org", "a")
+        relay.is_refusing = True
+        relay.break_off()
+        assert limiter.release("org", "a")
+        assert slot.lost
+        relay.is_refusing = False
+        looks = bench.limiter()
+        wait_until(lambda: looks.usage("org").used == 0)
+
+
+def test_members_of_an_enumeration_are_their_values(bench: Bench) -> None:
+    """An ID is what it is elsewhere: the text, and not the member's name (U1)."""
+
+    class Org(str, enum.Enum):  # noqa: UP042 - the kind whose text is its name
+        ACME = "acme"
+
+    limiter = bench.limiter()
+    limiter.acquire(Org.ACME, "a")
+    assert limiter.usage("acme").used == 1
+
+
+def test_keys_outlive_a_cutoff_of_less_than_a_second(bench: Bench) -> None:
+    """A time to live is never cut to none: the limit would be, too."""
+    limiter = bench.limiter(
+        org_limit=1, scheme="started", stale_cutoff=0.9, key_ttl=0.9
+    )
+    limiter.acquire("org", "a")
+    with pytest.raises(SlotLimitExceeded):
+        limiter.acquire("org", "b")
+
+
+def test_a_child_of_multiprocessing_leaves_no_slot(bench: Bench) -> None:
+    """It ends without the interpreter's own end, and still gives its last slot back."""
+    table = {"url": bench.server.endpoint_url, "limit": 2, "wait": 0}
+    notes = {"type": "memory", "policies": ["slots"], "slots": table}
+    config = {
+        "connectors": {
+            "notes": {**notes, "settings": {"name": bench.namespace}},
+        }
+    }
+    context = multiprocessing.get_context("fork")
+    told: Any = context.Queue()
+    with ConnectorKit(config) as kit:
+        for _ in range(5):
+            child = context.Process(target=_one_call, args=(kit, told))
+            child.start()
+            assert told.get(timeout=60) == 42
+            child.join(60)
+
+
+def _one_call(kit: ConnectorKit, told: Any) -> None:
+    try:
+        told.put(kit.resolve("notes").call("query", "read", lambda: 42))
+    except OSError as error:
+        told.put(repr(error))
