@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import fsspec
 import pytest
 
+from connectorkit import ConnectorKit, set_default_kit
 from connectorkit.moving import is_move
 from connectorkit.testing import memory_kit
 
@@ -49,3 +51,17 @@ def test_a_file_may_move_below_its_own_name() -> None:
         assert is_move(fs, "a", "a/b", recursive=False)
         assert is_move(fs, "a", "ab", recursive=True)
         assert is_move(fs, "a/b", "a", recursive=True)
+
+
+def test_a_url_of_a_connector_without_policies_is_guarded_too() -> None:
+    """Its own filesystem is fsspec's, which would delete what it has copied."""
+    notes = {"type": "memory", "policies": [], "settings": {"name": "moving-bare"}}
+    with (
+        ConnectorKit({"connectors": {"notes": notes}}) as kit,
+        set_default_kit(kit),
+    ):
+        fs = fsspec.filesystem("connector")
+        fs.pipe_file("notes/a/b", b"1")
+        with pytest.raises(ValueError, match="into itself"):
+            fs.mv("notes/a", "notes/a/", recursive=True)
+        assert fs.cat_file("notes/a/b") == b"1"

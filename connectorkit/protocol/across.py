@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from fsspec import AbstractFileSystem
 from fsspec.utils import other_paths
 
+from connectorkit.moving import is_move
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -108,7 +110,9 @@ class Across(AbstractFileSystem):  # type: ignore[misc]
         options: dict[str, Any] = {"recursive": recursive, "maxdepth": maxdepth}
         if (one := self._one(path1, path2)) is not None:
             fs, source, target = one
-            fs.mv(source, target, **options, **kwargs)
+            # A connector without policies has a filesystem that does not ask.
+            if is_move(fs, source, target, recursive=recursive):
+                fs.mv(source, target, **options, **kwargs)
             return
         pairs, kinds = self._pairs(path1, path2, **options)
         folders = self._copied(pairs, kinds, skips=False)
