@@ -84,6 +84,8 @@ def client_of(
         SlotsUnavailable: No node of the cluster can be reached.
     """
     redis = redis_py()
+    from connectorkit_slots.pool import WarmPool
+
     module = redis.asyncio if is_async else redis
     options = {
         "socket_timeout": budget,
@@ -93,8 +95,10 @@ def client_of(
         # With the newer protocol redis-py does not see that a connection was closed.
         "protocol": 2,
     }
-    kind = module.RedisCluster if is_cluster else module.Redis
     try:
+        if not is_cluster and not is_async:
+            return redis.Redis.from_pool(WarmPool.from_url(url, **options))
+        kind = module.RedisCluster if is_cluster else module.Redis
         return kind.from_url(url, **options)
     except ValueError:
         # Its text may hold a part of the URL, such as the password.

@@ -1,0 +1,67 @@
+"""Connections of redis-py that are looked at only once they have rested."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from redis import ConnectionPool
+
+if TYPE_CHECKING:
+    from redis import Connection
+
+__all__ = ["WarmPool"]
+
+# Seconds: no Redis ends and is there again in less.
+_RESTED: Final = 0.01
+
+
+class WarmPool(ConnectionPool):
+    """A pool whose connections go from hand to hand while there is much to do.
+
+    redis-py's own asks the kernel before each command whether the connection still
+    stands, and tells its observers; for a script that is half of the client's work.
+    What was used a moment ago stands, or else the command fails as it would if the
+    connection broke on the way, and all others are looked at again.
+    """
+
+    def reset(self) -> None:
+        """Forget all connections: they may be those of a parent process."""
+        # What is done at once by append and pop needs no lock.
+        self._warm: list[tuple[float, Connection]] = []
+        super().reset()
+
+    def get_connection(self, *args: Any, **kwargs: Any) -> Connection:
+        """Return a connection that is ready for a command."""
+        self._checkpid()
+        try:
+            released, connection = self._warm.pop()
+        except IndexError:
+            return super().get_connection(*args, **kwargs)
+        if time.monotonic() - released < _RESTED:
+            return connection
+        super().release(connection)
+        return super().get_connection(*args, **kwargs)
+
+    def release(self, connection: Any) -> None:
+        """Take a connection back."""
+        self._checkpid()
+        # redis-py says it by a name of its own from version 8 on only.
+        is_connected = connection._sock is not None
+        if is_connected and self.owns_connection(connection):
+            self._warm.append((time.monotonic(), connection))
+            return
+        super().release(connection)
+        # It broke; perhaps the others did.
+        self._cool()
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        """Close all connections."""
+        self._cool()
+        super().disconnect(inuse_connections)
+
+    def _cool(self) -> None:
+        while self._warm:
+            with suppress(IndexError):
+                super().release(self._warm.pop()[1])
