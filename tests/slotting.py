@@ -60,6 +60,10 @@ class Bench:
         found = self.redis.keys(f"{self.prefix}*")
         return {key.removeprefix(self.prefix) for key in found}
 
+    def forget(self) -> None:
+        """Delete all that Redis knows of the namespace."""
+        self.redis.delete(*self.redis.keys(f"{self.prefix}*"))
+
     def members(self, scope: str) -> list[str]:
         """Return who is in a scope's set, lapsed or not."""
         members: list[str] = self.redis.zrange(self.prefix + scope, 0, -1)

@@ -17,8 +17,9 @@ from connectorkit_slots import (
     SlotLimitExceeded,
     SlotsUnavailable,
 )
+from connectorkit_slots.store import AsyncStore
 from servers import RedisServer
-from slotting import Bench, Relay, benches
+from slotting import Bench, Relay, benches, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,6 +137,32 @@ def test_slot_is_given_back_when_its_task_is_cancelled(bench: Bench) -> None:
                 while (await limiter.usage("org")).used:  # noqa: ASYNC110 - Redis knows
                     await asyncio.sleep(0.01)
 
+    asyncio.run(run())
+
+
+def test_cancelled_admission_leaves_no_slot(
+    plain: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis has given it, and its lease is longer than anybody would wait."""
+    ask = AsyncStore.run
+
+    async def slow(self: AsyncStore, asked: Any) -> Any:
+        await ask(self, asked)
+        given.set()
+        await asyncio.sleep(60)
+
+    async def run() -> None:
+        async with _limiter(plain, org_limit=1) as limiter:
+            monkeypatch.setattr(AsyncStore, "run", slow)
+            task = asyncio.create_task(limiter.acquire("org", "a", lease=600))
+            await given.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            looks = plain.limiter()
+            wait_until(lambda: looks.usage("org").used == 0)
+
+    given = asyncio.Event()
     asyncio.run(run())
 
 

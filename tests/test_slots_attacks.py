@@ -74,6 +74,61 @@ def test_what_was_given_unheard_is_taken_back(bench: Bench, on_error: Any) -> No
         wait_until(lambda: looks.usage("org").used == 0)
 
 
+def test_further_scopes_outlive_what_redis_forgets(bench: Bench) -> None:
+    """A holder that does not name them renews in them all the same."""
+    api, worker = bench.limiter(org_limit=9), bench.limiter(org_limit=9)
+    api.acquire("org", "a", scopes={"user:7": 1, "team:2": 5})
+    with worker.hold("org", "a"):
+        bench.forget()
+        worker.acquire("org", "b")
+        assert bench.members("user:7") == bench.members("team:2") == ["org/a"]
+        with pytest.raises(SlotLimitExceeded, match=r"'user:7'"):
+            api.acquire("org", "c", scopes={"user:7": 1})
+        # And the next one who takes it over hears of them, too.
+        with bench.limiter().hold("org", "a"):
+            bench.forget()
+            HEARTBEAT.beat()
+    assert bench.members("user:7") == []
+
+
+def test_interrupted_admission_leaves_no_slot(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is interrupted when Redis has given one has none, and nobody else."""
+    limiter = bench.limiter(org_limit=1)
+    ask = Store.run
+
+    def interrupted(self: Store, asked: Any) -> Any:
+        ask(self, asked)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        limiter.acquire("org", "a", lease=600)
+    monkeypatch.undo()
+    wait_until(lambda: limiter.usage("org").used == 0)
+
+
+def test_a_step_back_of_the_clock_lengthens_no_lease(bench: Bench) -> None:
+    """What was given by a clock that was ahead ends a lease from now, at most."""
+    limiter = bench.limiter(org_limit=2, lease=30)
+    for execution in ("a", "b"):
+        limiter.acquire("org", execution, lease=60)
+    state, hour = f"{bench.prefix}state", 3600
+    for scope in ("org:org", "global"):
+        for member in bench.members(scope):
+            bench.redis.zincrby(bench.prefix + scope, hour, member)
+    ahead = float(bench.redis.hget(state, "peak")) + hour
+    bench.redis.hset(state, "peak", ahead)
+    with pytest.raises(SlotLimitExceeded) as caught:
+        limiter.acquire("org", "c")
+    assert 50 < caught.value.retry_after <= 60
+    for scope in ("org:org", "global"):
+        scores = bench.redis.zrange(bench.prefix + scope, 0, -1, withscores=True)
+        assert all(score < ahead for _, score in scores)
+    assert float(bench.redis.hget(state, "peak")) < ahead - hour + 50
+
+
 def _full(claim: Any) -> Any:
     from connectorkit_slots.local import Full
 

@@ -62,6 +62,21 @@ def test_refusal_says_what_an_answer_429_needs(bench: Bench) -> None:
         assert not isinstance(error, TimeoutError)
 
 
+def test_what_is_no_id_or_limit() -> None:
+    """Each is said in a sentence, before Redis is asked."""
+    limiter = SlotLimiter.from_url("redis://nowhere.invalid")
+    with pytest.raises(TypeError, match="mapping"):
+        limiter.acquire("org", 1, scopes=["user:7"])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="has to be an ID"):
+        limiter.acquire("org", 1, scopes={b"user:7": 1})  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="UTF-8"):
+        limiter.acquire("org", "\udcff")
+    with pytest.raises(TypeError, match="org_limits has to be"):
+        SlotLimiter.from_url("redis://x", org_limits=[1])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="cannot be read"):
+        SlotLimiter.from_url("redis://x?colour=blue")
+
+
 def test_all_scopes_or_none(bench: Bench) -> None:
     """Whichever scope is full, none has a new member."""
     limiter = bench.limiter(org_limit=2, global_limit=3)

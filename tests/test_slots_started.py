@@ -115,6 +115,34 @@ def test_holder_is_told_before_the_cutoff(bench: Bench, org: str) -> None:
         assert slot.lost
 
 
+def test_an_execution_of_another_organization(bench: Bench, org: str) -> None:
+    """The source's members do not say whose they are: none is given or taken twice."""
+    limiter = bench.limiter(scheme="started", names="source", org_limit=9)
+    limiter.acquire(org, "1")
+    theirs = {"2": time.time()}
+    for scope in (f"org:{org}", "global"):
+        bench.redis.zadd(PREFIX + scope, theirs)
+    for execution in ("1", "2"):
+        with pytest.raises(ValueError, match=r"another organization"):
+            limiter.acquire(f"{org}x", execution)
+        assert not limiter.release(f"{org}x", execution)
+    assert limiter.usage(org).used == 2
+    assert limiter.release(org, "1")
+    assert limiter.release(org, "2")
+
+
+def test_what_the_source_takes_back_leaves_no_records(bench: Bench, org: str) -> None:
+    """Its code knows of no records, so later admissions drop some each."""
+    limiter = bench.limiter(scheme="started", names="source")
+    for number in range(100):
+        limiter.acquire(org, number)
+    for scope in (f"org:{org}", "global"):
+        bench.redis.delete(PREFIX + scope)
+    for number in range(100, 108):
+        limiter.acquire(org, number)
+    assert bench.redis.hlen(f"{PREFIX}records") < 50
+
+
 def test_source_names_need_start_times(bench: Bench) -> None:
     """Its code would take when a lease ends for when it began."""
     with pytest.raises(ValueError, match="names='source' needs scheme='started'"):
@@ -143,6 +171,8 @@ def test_argument_before_config_before_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each overrides what comes after it, and all of them the default."""
+    monkeypatch.setenv(STALE, "12")
+    assert _cutoff_and_ttl() == (12 * 3600, 12 * 3600)
     monkeypatch.setenv(STALE, "2")
     monkeypatch.setenv(TTL, "0.5")
     with pytest.raises(ValueError, match="is less than stale_cutoff"):

@@ -185,10 +185,9 @@ class AsyncSlotLimiter:
                 desk.went_away()
                 cause = error
                 break
-            except asyncio.CancelledError:
+            except BaseException:
                 # It may have been given all the same, and nobody has it.
-                if claim.is_taken:
-                    desk.give_up(claim)
+                desk.give_up(claim)
                 raise
             slot = desk.settle(claim, sent, reply, on_lost)
             if not isinstance(slot, Moved):

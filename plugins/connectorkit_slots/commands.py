@@ -188,8 +188,8 @@ def clear(session: Session, limiter: SlotLimiter, *, org: str, yes: bool) -> Non
 
     Whoever holds one learns that it is lost, and others get it at once.
     """
-    if not yes:
-        used = limiter.usage(org).used
+    used = limiter.usage(org).used
+    if used and not yes:
         what = "the one slot" if used == 1 else f"all {used} slots"
         _confirm(f"Take {what} of {output.one_line(org)} back?")
     _done(session, {"organization": org, "cleared": limiter.clear(org)})
@@ -228,6 +228,11 @@ def _telling_of_redis() -> Iterator[None]:
     except SlotsUnavailable as error:
         why = sentence(error.__cause__ or error)
         raise Failure(f"Redis is away: {why}.", TRY_AGAIN) from error
+    except ConnectorKitError:
+        raise
+    except (TypeError, ValueError) as error:
+        # Of what was given; a server's answer is neither.
+        raise click.UsageError(str(error)) from error
     except Exception as error:
         if not type(error).__module__.startswith("redis."):
             raise

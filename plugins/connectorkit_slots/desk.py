@@ -130,6 +130,7 @@ class Desk(Generic[S]):
 
         Raises:
             SlotLimitExceeded: A scope is full.
+            ValueError: The execution's ID is another organisation's.
         """
         answer = self.verbs.acquired(claim, reply)
         if isinstance(answer, Moved):
@@ -166,7 +167,8 @@ class Desk(Generic[S]):
         slot = self._slot(claim, "redis", answer.scopes, deadline, on_lost)
         slot.token = answer.token
         if claim.is_taken:
-            self._hold(claim, slot, sent)
+            held = claim.along(answer.more) if answer.more else claim
+            self._hold(held, slot, sent)
         self._told(claim, "granted", "redis", answer.scopes)
         return slot
 

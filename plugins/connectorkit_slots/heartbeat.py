@@ -27,8 +27,6 @@ __all__ = ["HEARTBEAT", "Heartbeat", "Lease"]
 _log = logging.getLogger(__name__)
 # So many slots a script renews, lest others wait for it.
 _BATCH: Final = 256
-# Not the host's own dice, which it may have seeded, and other than in a forked child.
-_DICE: Final = random.SystemRandom()
 # Seconds until what failed is tried again, at most.
 _AGAIN: Final = 1.0
 
@@ -73,7 +71,7 @@ class Lease:
         if is_early:
             period = min(period / 4, _AGAIN)
         # By chance, so that not all processes come at once.
-        self.due = now + period * _DICE.uniform(0.9, 1.0)
+        self.due = now + period * HEARTBEAT.dice.uniform(0.9, 1.0)
 
 
 @dataclass(eq=False, slots=True)
@@ -95,6 +93,8 @@ class Heartbeat:
 
     def after_fork(self) -> None:
         """Hold nothing: the slots are the parent's, and so was the thread."""
+        # Not the host's own, which it may have seeded, nor those of the parent.
+        self.dice = random.Random()  # noqa: S311 - no secret
         self._wake = threading.Condition(threading.RLock())
         self._leases: dict[str, Lease] = {}
         self._releases: list[_Release] = []

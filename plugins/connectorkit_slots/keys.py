@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import UUID
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = [
     "GLOBAL",
@@ -83,7 +81,7 @@ def checked_id(what: str, value: object) -> str:
 
     Raises:
         TypeError: It is no ID, but an object that has one, perhaps.
-        ValueError: It is empty.
+        ValueError: It is empty, or not to be written.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int, UUID)):
         raise TypeError(
@@ -94,6 +92,10 @@ def checked_id(what: str, value: object) -> str:
     text = str.__str__(value) if isinstance(value, str) else str(value)
     if not text:
         raise ValueError(f"{what} is empty.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what}, {text!r}, cannot be written in UTF-8.") from None
     return text
 
 
@@ -115,9 +117,16 @@ def checked_scopes(scopes: Mapping[str, int]) -> dict[str, int]:
     """Return further scopes and their limits.
 
     Raises:
+        TypeError: They are no mapping of texts.
         ValueError: A name is not `kind:ID`, or a limit is none.
     """
-    for name in scopes:
+    if not isinstance(scopes, Mapping):
+        raise TypeError(
+            f"Further scopes have to be a mapping, as in {{'user:7': 3}}, not "
+            f"{scopes!r}."
+        )
+    for given in scopes:
+        name = checked_id("A further scope", given)
         kind, _, rest = name.partition(":")
         if not kind or not rest or kind == "org":
             raise ValueError(

@@ -135,7 +135,10 @@ class SlotLimiter:
             SlotLimitExceeded: A scope is full.
             SlotsUnavailable: Redis is away, and nothing stands in for it.
             TypeError: An ID is none, but an object, say.
-            ValueError: An ID is empty, or a limit or the lease is none.
+            ValueError: An ID is empty, or a limit or the lease is none; with
+                names="source": the ID is that of another organisation's execution.
+            redis.RedisError: Redis is there and says no: wrong credentials, say, or a
+                full memory.
         """
         claim = self._desk.claim(org, execution_id, lease, scopes, is_taken=True)
         return self._acquire(claim, on_lost)
@@ -259,6 +262,10 @@ class SlotLimiter:
                 desk.went_away()
                 cause = error
                 break
+            except BaseException:
+                # It may have been given all the same, and nobody has it.
+                desk.give_up(claim)
+                raise
             slot = desk.settle(claim, sent, reply, on_lost)
             if not isinstance(slot, Moved):
                 return slot

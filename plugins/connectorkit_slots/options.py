@@ -49,7 +49,8 @@ class SlotOptions(TypedDict, total=False):
         stale_cutoff: Seconds after which a slot lapses with scheme "started". By
             default the hours of API_DEPLOYMENT_RATE_LIMIT_STALE_ENTRY_HOURS, or 1 h.
         key_ttl: Seconds for which its keys outlive the last slot that was given. By
-            default the hours of API_DEPLOYMENT_RATE_LIMIT_TTL_HOURS, or 6 h.
+            default the hours of API_DEPLOYMENT_RATE_LIMIT_TTL_HOURS, or 6 h, or the
+            stale cutoff if that is longer.
         on_error: What stands in for Redis while it is away: "local" (default), an
             in-process limit; "open", no limit; "closed", nothing: SlotsUnavailable.
         processes: How many processes share the limits: with "local", each gives out
@@ -199,7 +200,7 @@ def _limit(name: str, its: Mapping[str, Any]) -> int | None:
 
 def _cutoff_and_ttl(its: Mapping[str, Any]) -> tuple[float, float]:
     cutoff = _seconds("stale_cutoff", its, _hours(_STALE_VARIABLE, 1))
-    ttl = _seconds("key_ttl", its, _hours(_TTL_VARIABLE, 6))
+    ttl = _seconds("key_ttl", its, _hours(_TTL_VARIABLE, max(6, cutoff / _HOUR)))
     if ttl < cutoff:
         raise ValueError(
             f"key_ttl, {ttl:g} s, is less than stale_cutoff, {cutoff:g} s: slots "
@@ -239,4 +240,9 @@ def _limits(
             )
             for org, limit in given.items()
         }
+    if given is not None and not callable(given):
+        raise TypeError(
+            "org_limits has to be a mapping, or a function of the organization's ID, "
+            f"not {given!r}."
+        )
     return given

@@ -96,15 +96,20 @@ def client_of(
         "protocol": 2,
     }
     try:
-        if not is_cluster and not is_async:
-            return redis.Redis.from_pool(WarmPool.from_url(url, **options))
-        kind = module.RedisCluster if is_cluster else module.Redis
-        return kind.from_url(url, **options)
-    except ValueError:
+        if is_cluster:
+            return module.RedisCluster.from_url(url, **options)
+        pool = (module.ConnectionPool if is_async else WarmPool).from_url(
+            url, **options
+        )
+        # Options that it does not know it would refuse when they are used only.
+        pool.connection_class(**pool.connection_kwargs)
+        return module.Redis.from_pool(pool)
+    except (TypeError, ValueError):
         # Its text may hold a part of the URL, such as the password.
         raise ValueError(
             "The URL of Redis cannot be read: it has to be redis://, rediss:// or "
-            "unix://, with a password that is quoted as in all URLs."
+            "unix://, with a password that is quoted as in all URLs, and no options "
+            "but redis-py's."
         ) from None
     except Exception as error:
         if not is_away(error):

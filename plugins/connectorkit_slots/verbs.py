@@ -66,6 +66,12 @@ class Claim(NamedTuple):
     scopes: tuple[tuple[str, int | None], ...]
     is_taken: bool
 
+    def along(self, more: Iterable[tuple[str, int | None]]) -> Claim:
+        """Return it with further scopes, of which those that it has stay."""
+        first, *further, last = self.scopes
+        scopes = {**dict(more), **dict(further)}
+        return self._replace(scopes=(first, *scopes.items(), last))
+
 
 class Granted(NamedTuple):
     """A slot was given.
@@ -76,6 +82,7 @@ class Granted(NamedTuple):
         left: Seconds for which it lasts unless it is renewed.
         reaped: How many lapsed ones were removed.
         scopes: How far each scope is used.
+        more: Further scopes that it is in, with their limits, whoever named them.
     """
 
     epoch: str
@@ -83,6 +90,7 @@ class Granted(NamedTuple):
     left: float
     reaped: int
     scopes: dict[str, Share]
+    more: tuple[tuple[str, int | None], ...] = ()
 
 
 class RefusedBy(NamedTuple):
@@ -136,7 +144,11 @@ class Verbs:
 
     @staticmethod
     def acquired(claim: Claim, reply: Reply) -> Granted | RefusedBy | Moved:
-        """Read the answer."""
+        """Read the answer.
+
+        Raises:
+            ValueError: The execution's ID is another organisation's.
+        """
         word, epoch, *rest = json.loads(reply)
         if word == "moved":
             return Moved(epoch)
@@ -144,10 +156,16 @@ class Verbs:
             place, used, limit, left, reaped = rest
             scope, _ = claim.scopes[place - 1]
             return RefusedBy(epoch, scope, used, limit, max(left, _LEAST), reaped)
-        token, left, reaped, counts, limits = rest
+        if word == "foreign":
+            raise ValueError(
+                f"Execution {claim.execution_id!r} has a slot of another organization: "
+                "with names='source' its ID has to be its own among all of them."
+            )
+        token, left, reaped, counts, limits, *more = rest
         shares = zip(claim.scopes, counts, limits, strict=True)
         scopes = {name: Share(used, limit or None) for (name, _), used, limit in shares}
-        return Granted(epoch, token, left, reaped, scopes)
+        named = tuple((name, limit or None) for name, limit in more[0]) if more else ()
+        return Granted(epoch, token, left, reaped, scopes, named)
 
     def renew(self, held: Iterable[tuple[Claim, float]]) -> Ask:
         """Ask to renew slots, each with the seconds since it was taken."""

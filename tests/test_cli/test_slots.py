@@ -169,7 +169,7 @@ def test_set_and_unset(cli: Cli, limiter: SlotLimiter, space: str) -> None:
     assert limiter.usage("org_42").limit == 5
 
 
-@pytest.mark.parametrize("limit", ["0", "-1", "many", "1.5"])
+@pytest.mark.parametrize("limit", ["0", "-1", "many", "1.5", "1000000001"])
 def test_set_takes_whole_numbers(cli: Cli, space: str, limit: str) -> None:
     """What is no limit is a mistake of the command line."""
     result = cli("slots", "set", "--namespace", space, "--", "org_42", limit)
@@ -201,6 +201,8 @@ def test_clear_asks(cli: Cli, limiter: SlotLimiter, space: str) -> None:
     assert cli(*args, stdin="y\n").exit_code == exits.OK
     assert limiter.usage("org_42").used == 0
     assert limiter.usage("org_43").used == 1
+    nothing_to_ask = cli(*args, stdin="")
+    assert nothing_to_ask.exit_code == exits.OK
 
 
 def test_clear_with_yes(cli: Cli, limiter: SlotLimiter, space: str) -> None:
@@ -277,6 +279,7 @@ def test_redis_refuses(cli: Cli) -> None:
     [
         ("--url", f"http://:{SECRET}@h"),
         ("--url", f"redis://:{SECRET}@h:many"),
+        ("--url", f"redis://:{SECRET}@h?colour=blue"),
         ("--namespace", "a{b}"),
         ("--names", "sources"),
     ],
@@ -287,6 +290,16 @@ def test_refuses_what_cannot_be_read(cli: Cli, url: str, args: tuple[str, ...]) 
     result = cli("slots", "list", *args)
     assert result.exit_code == exits.USAGE
     assert SECRET not in only_line(result)
+
+
+@pytest.mark.parametrize("org", ["", "\udcff"])
+def test_refuses_what_is_no_id(cli: Cli, url: str, org: str) -> None:
+    """So is an organization that cannot be one."""
+    assert url
+    for args in (("show", org), ("set", org, "3"), ("release", org, "1")):
+        result = cli("slots", *args)
+        assert result.exit_code == exits.USAGE
+        assert "organization" in only_line(result)
 
 
 def test_it_says_what_to_install(

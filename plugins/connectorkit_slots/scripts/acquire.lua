@@ -20,18 +20,36 @@ if known_epoch ~= '' and known_epoch ~= epoch then
 end
 if now > peak + 0.1 then redis.call('HSET', state, 'peak', text(now)) end
 
+-- Redis's clock has gone back: what was given before would last for longer.
+if now < peak - 1 then
+  for _, each in ipairs(redis.call('ZRANGEBYSCORE', global, live, '+inf')) do
+    local record = record_of(each) or {lease = lease, scopes = {scopes[1], 'global'}}
+    local latest = text(now + record.lease - window)
+    for _, scope in ipairs(record.scopes) do
+      redis.call('ZADD', prefix .. scope, 'XX', 'LT', latest, each)
+    end
+  end
+  redis.call('HSET', state, 'peak', text(now))
+end
+
 local limits = {}
 for i = 1, #keys do limits[i] = limit_of(known[i + 2], given[i]) or 0 end
 
-local function granted(token, score, reaped, counts)
+local function granted(token, score, reaped, counts, more)
   return cjson.encode(
-    {'granted', epoch, token, score + window - now, reaped, counts, limits})
+    {'granted', epoch, token, score + window - now, reaped, counts, limits, more})
 end
 
 local score = score_of(member)
 if score then
   -- It has one already: its scopes stay, and nobody is counted twice.
-  local record = record_of(member) or {started = now, scopes = scopes}
+  local record = record_of(member)
+  -- The source's members do not say whose they are.
+  local is_known = record or not keep or redis.call('ZSCORE', keys[1], member)
+  if not is_known or record and record.scopes[1] ~= scopes[1] then
+    return cjson.encode({'foreign', epoch})
+  end
+  record = record or {started = now, scopes = scopes}
   local is_joined = mode == 'join' and record.token
   if not is_joined then
     if record.token then revoke(record) end
@@ -46,28 +64,14 @@ if score then
   for i, key in ipairs(keys) do counts[i] = used(key) end
   -- Who admits what runs already has no part in it: its holder's token stays secret.
   local mine = is_joined and record.held and token or record.token
-  return granted(mine, score, 0, counts)
+  return granted(mine, score, 0, counts, record.more)
 end
 
--- Redis's clock has gone back: what it gave before seems to last for longer.
-local function shorten(key)
-  local found = redis.call(
-    'ZRANGEBYSCORE', key, live, '+inf', 'WITHSCORES', 'LIMIT', 0, 1000)
-  for i = 1, #found, 2 do
-    local record = record_of(found[i])
-    local latest = now + (record and record.lease or lease) - window
-    if tonumber(found[i + 1]) > latest then
-      redis.call('ZADD', key, text(latest), found[i])
-    end
-  end
-end
-
-local reaped, counts = reap(global), {}
+local everywhere, reaped = reap(global)
+local counts = {}
 for i, key in ipairs(keys) do
-  if key ~= global then reap(key) end
-  local count = used(key)
+  local count = key == global and everywhere or reap(key)
   if limits[i] > 0 and count >= limits[i] then
-    if now < peak then shorten(key) end
     local first = redis.call(
       'ZRANGEBYSCORE', key, live, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     local left = tonumber(first[2]) + window - now
@@ -76,7 +80,14 @@ for i, key in ipairs(keys) do
   counts[i] = count + 1
 end
 
+-- A holder that does not know of further scopes shall renew in them all the same.
+local more
+for i = 2, #keys - 1 do
+  more = more or {}
+  more[#more + 1] = {scopes[i], given[i]}
+end
 score = now + lease - window
 put(member, score, {
-  token = token, started = now, lease = lease, scopes = scopes, held = mode == 'take'})
+  token = token, started = now, lease = lease, scopes = scopes, more = more,
+  held = mode == 'take'})
 return granted(token, score, reaped, counts)

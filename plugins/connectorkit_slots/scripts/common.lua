@@ -50,14 +50,26 @@ local function scope_of(key)
   return string.sub(key, #prefix + 1)
 end
 
--- Bounded, so that no call pays for all that was left behind.
+-- What the source's own code takes back leaves its record behind.
+local function forget()
+  if redis.call('HLEN', records) <= redis.call('ZCARD', global) then return end
+  for _, member in ipairs(redis.call('HRANDFIELD', records, 32)) do
+    if not redis.call('ZSCORE', global, member) then
+      redis.call('HDEL', records, member)
+    end
+  end
+end
+
+-- Removes what has lapsed, but not so much that one call pays for all that was left
+-- behind. Returns how many slots there are, and how many it removed.
 local function reap(key)
   local dead = redis.call('ZRANGEBYSCORE', key, '-inf', lapsed, 'LIMIT', 0, 128)
   if #dead > 0 then
     redis.call('ZREM', key, unpack(dead))
     if key == global then redis.call('HDEL', records, unpack(dead)) end
   end
-  return #dead
+  if keep and key == global then forget() end
+  return #dead < 128 and redis.call('ZCARD', key) or used(key), #dead
 end
 
 local function put(member, score, record)

@@ -1,9 +1,13 @@
 -- Takes a slot back. ARGV: the common ones, member, token (empty: whoever has it), then
--- the scopes of one without a record. Answers with whether it was there and, if
+-- the scopes of one without a record, the organisation's first. Answers with whether it was there and, if
 -- anybody wants to know, name and use of each of its scopes.
 local member, token = ARGV[2], ARGV[3]
 local record = record_of(member)
 if token ~= '' and not (record and record.token == token) then return '[false]' end
+-- The source's members do not say whose they are.
+local owner = record and record.scopes[1] or
+  redis.call('ZSCORE', prefix .. ARGV[4], member) and ARGV[4]
+if owner ~= ARGV[4] then return '[false]' end
 local was_live = token ~= '' or score_of(member) ~= nil
 local scopes = record and record.scopes or {unpack(ARGV, 4)}
 if token == '' and record then revoke(record) end

@@ -13,23 +13,24 @@ local function has_room(scopes)
   return true
 end
 
-local function names(scopes)
-  local found = {}
-  for i, scope in ipairs(scopes) do found[i] = scope[1] end
-  return found
+local function new_record(token, age, scopes)
+  local names = {}
+  for i, scope in ipairs(scopes) do names[i] = scope[1] end
+  local more = #scopes > 2 and {unpack(scopes, 2, #scopes - 1)} or nil
+  return {token = token, started = now - age, scopes = names, more = more}
 end
 
 local function renew(member, token, lease, left, age, scopes)
   local score, record = score_of(member), record_of(member)
   if score then
     if record and record.token ~= token then return 0 end
-    record = record or {token = token, started = now - age, scopes = names(scopes)}
+    record = record or new_record(token, age, scopes)
     if not keep then score = now + left - window end
   else
     -- Redis has forgotten it, or was away when it was given.
     if redis.call('ZSCORE', prefix .. 'revoked', token) then return 0 end
     if not has_room(scopes) then return 0 end
-    record = {token = token, started = now - age, scopes = names(scopes)}
+    record = new_record(token, age, scopes)
     score = now + left - window
   end
   record.lease, record.held = lease, true
