@@ -94,12 +94,14 @@ def test_all_scopes_or_none(bench: Bench) -> None:
 
 
 def test_acquire_is_idempotent(bench: Bench) -> None:
-    """To acquire again gives the same token and takes no further slot."""
+    """To acquire again takes no further slot, and who asked last may release it."""
     limiter = bench.limiter(org_limit=1)
     first = limiter.acquire("org", "a")
     again = bench.limiter(org_limit=1).acquire("org", "a")
-    assert again.token == first.token
+    first.release()
     assert limiter.usage("org").used == 1
+    again.release()
+    assert limiter.usage("org").used == 0
 
 
 def test_who_holds_takes_over(bench: Bench) -> None:

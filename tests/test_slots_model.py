@@ -133,11 +133,9 @@ class Slots(RuleBasedStateMachine):
         if known is None:
             known = reference.entries[org, execution] = Entry(scopes, slot.token)
             known.is_held = is_held
-        elif is_held:
-            assert slot.token != known.token
-            known.token, known.is_held = slot.token, True
-        # Who admits what is held has no part in it.
-        assert (slot.token == known.token) is (is_held or not known.is_held)
+        elif is_held or not known.is_held:
+            # It is the last one's. But who admits what is held has no part in it.
+            known.token, known.is_held = slot.token, is_held
         assert slot.scopes == {
             scope: Share(reference.used(scope), reference.limit(scope))
             for scope in scopes

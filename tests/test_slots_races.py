@@ -232,5 +232,5 @@ def test_restarted_empty_mid_run() -> None:
         assert not failed
         assert not held.lost
         held.release()
-        wait_until(lambda: bench.keys() <= {"state"})
+        wait_until(lambda: bench.keys() <= {"state", "revoked"})
         bench.close()

@@ -165,7 +165,6 @@ class Desk(Generic[S]):
         # before this.
         deadline = sent + answer.left - margin(answer.left)
         slot = self._slot(claim, "redis", answer.scopes, deadline, on_lost)
-        slot.token = answer.token
         if claim.is_taken:
             held = claim.along(answer.more) if answer.more else claim
             self._hold(held, slot, sent)
@@ -239,10 +238,8 @@ class Desk(Generic[S]):
         slot = self._slot(claim, mode, shares, deadline, on_lost)
         if claim.is_taken:
             self._hold(claim, slot, now)
-        elif (before := self._book.find(claim.member)) is None:
+        elif (before := self._book.find(claim.member)) is None or not before.is_held:
             self._book.put(claim, slot)
-        elif not before.is_held:
-            slot.token = before.token
         return slot
 
     # What is held

@@ -153,8 +153,9 @@ class SlotLimiter:
     ) -> Slot:
         """Admit an execution: the slot is not renewed, and lapses if nobody holds it.
 
-        If the execution has one, it is that one, with the same token; it lasts for
-        another lease. Arguments and errors are those of `take`.
+        If the execution has one, it is that one: it lasts for another lease, and ends
+        by the release of what was returned last, not of what was before. Arguments and
+        errors are those of `take`.
         """
         claim = self._desk.claim(org, execution_id, lease, scopes, is_taken=False)
         return self._acquire(claim, None)

@@ -78,7 +78,6 @@ class Granted(NamedTuple):
 
     Attributes:
         epoch: What Redis calls its memory.
-        token: The slot's token.
         left: Seconds for which it lasts unless it is renewed.
         reaped: How many lapsed ones were removed.
         scopes: How far each scope is used.
@@ -86,7 +85,6 @@ class Granted(NamedTuple):
     """
 
     epoch: str
-    token: str
     left: float
     reaped: int
     scopes: dict[str, Share]
@@ -161,11 +159,11 @@ class Verbs:
                 f"Execution {claim.execution_id!r} has a slot of another organization: "
                 "with names='source' its ID has to be its own among all of them."
             )
-        token, left, reaped, counts, limits, *more = rest
+        left, reaped, counts, limits, *more = rest
         shares = zip(claim.scopes, counts, limits, strict=True)
         scopes = {name: Share(used, limit or None) for (name, _), used, limit in shares}
         named = tuple((name, limit or None) for name, limit in more[0]) if more else ()
-        return Granted(epoch, token, left, reaped, scopes, named)
+        return Granted(epoch, left, reaped, scopes, named)
 
     def renew(self, held: Iterable[tuple[Claim, float]]) -> Ask:
         """Ask to renew slots, each with the seconds since it was taken."""

@@ -35,9 +35,9 @@ end
 local limits = {}
 for i = 1, #keys do limits[i] = limit_of(known[i + 2], given[i]) or 0 end
 
-local function granted(token, score, reaped, counts, more)
+local function granted(score, reaped, counts, more)
   return cjson.encode(
-    {'granted', epoch, token, score + window - now, reaped, counts, limits, more})
+    {'granted', epoch, score + window - now, reaped, counts, limits, more})
 end
 
 local score = score_of(member)
@@ -50,21 +50,26 @@ if score then
     return cjson.encode({'foreign', epoch})
   end
   record = record or {started = now, scopes = scopes}
-  local is_joined = mode == 'join' and record.token
-  if not is_joined then
+  -- Who admits what runs already has no part in it. Else it is the last one's, so that
+  -- what an earlier one gives up is not taken from this one.
+  if mode == 'take' or not record.held then
     if record.token then revoke(record) end
-    record.token, record.lease, record.held = token, lease, mode == 'take'
+    record.token, record.held = token, mode == 'take'
+    record.lease = mode == 'take' and lease or math.max(lease, record.lease or 0)
   end
   if not keep then
     local later = now + lease - window
-    score = is_joined and math.max(score, later) or later
+    score = mode == 'join' and math.max(score, later) or later
   end
   put(member, score, record)
   local counts = {}
   for i, key in ipairs(keys) do counts[i] = used(key) end
-  -- Who admits what runs already has no part in it: its holder's token stays secret.
-  local mine = is_joined and record.held and token or record.token
-  return granted(mine, score, 0, counts, record.more)
+  return granted(score, 0, counts, record.more)
+end
+
+-- It was given up before it was asked for: nobody hears this.
+if redis.call('ZSCORE', prefix .. 'revoked', token) then
+  return cjson.encode({'refused', epoch, 1, 0, 0, 0, 0})
 end
 
 local everywhere, reaped = reap(global)
@@ -90,4 +95,4 @@ score = now + lease - window
 put(member, score, {
   token = token, started = now, lease = lease, scopes = scopes, more = more,
   held = mode == 'take'})
-return granted(token, score, reaped, counts)
+return granted(score, reaped, counts)

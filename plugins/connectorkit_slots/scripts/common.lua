@@ -82,14 +82,16 @@ local function put(member, score, record)
   redis.call('EXPIRE', records, key_seconds)
 end
 
+local function ban(token, seconds)
+  local key = prefix .. 'revoked'
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', text(now))
+  redis.call('ZADD', key, text(now + seconds), token)
+  redis.call('EXPIRE', key, key_seconds)
+end
+
 -- What was taken from its holder shall not come back by that one's next renewal.
 local function revoke(record)
-  if not record.held then return end
-  local key = prefix .. 'revoked'
-  local seconds = 2 * record.lease + 60
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', text(now))
-  redis.call('ZADD', key, text(now + seconds), record.token)
-  redis.call('EXPIRE', key, key_seconds)
+  if record.held then ban(record.token, 2 * record.lease + 60) end
 end
 
 local function remove(member, scopes)

@@ -3,7 +3,11 @@
 -- anybody wants to know, name and use of each of its scopes.
 local member, token = ARGV[2], ARGV[3]
 local record = record_of(member)
-if token ~= '' and not (record and record.token == token) then return '[false]' end
+if token ~= '' and not (record and record.token == token) then
+  -- What asks for it may come yet, where its caller has not waited for the answer.
+  ban(token, 600)
+  return '[false]'
+end
 -- The source's members do not say whose they are.
 local owner = record and record.scopes[1] or
   redis.call('ZSCORE', prefix .. ARGV[4], member) and ARGV[4]
