@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+# Both hold a lock while the process forks, and imports need it: what registers later is
+# asked earlier, so theirs have to be there before ours, which waits for imports.
+import concurrent.futures.thread  # noqa: F401
 import contextlib
+import logging  # noqa: F401
 import os
 import sys
 import threading

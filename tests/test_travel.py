@@ -332,8 +332,42 @@ class TestForks:
             timeout=90,
             check=False,
         )
-        # Python's own logging may complain there of its lock.
-        assert done.stdout == f"{[0] * 10}\n", done.stderr
+        assert (done.stdout, done.stderr) == (f"{[0] * 10}\n", "")
+
+    def test_fork_waits_for_an_import_that_logs(self) -> None:
+        """It holds no lock of Python's meanwhile that the import needs to end."""
+        script = """
+            import os, threading
+            from connectorkit.fork import importing
+            import logging, concurrent.futures.thread
+
+            begun, steps = threading.Event(), []
+
+            def work():
+                with importing():
+                    begun.set()
+                    while not waits.is_set():
+                        pass
+                    logging.getLogger("new")
+                    steps.append("imported")
+
+            waits = threading.Event()
+            os.register_at_fork(before=waits.set)
+            threading.Thread(target=work).start()
+            begun.wait()
+            pid = os.fork()
+            if not pid:
+                os._exit(steps != ["imported"])
+            print(os.waitpid(pid, 0)[1])
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", dedent(script)],
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert (done.stdout, done.stderr) == ("0\n", "")
 
     def test_no_inherited_socket_is_used_or_shut_down(self, reach: Reach) -> None:
         """Each child connects anew; the parent's connections serve it as before."""
