@@ -1,4 +1,4 @@
-"""Plugins: found by their metadata, loaded on demand, never silently lost."""
+"""Plugins: loaded on demand, by their names, and never silently lost."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import re
 import threading
 import time
 import warnings
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from connectorkit import hookspecs
 from connectorkit.config import PluginsConfig, did_you_mean
+from connectorkit.discovery import RESERVED, discover, is_from
 from connectorkit.errors import (
     PluginBlocked,
     PluginConflict,
@@ -30,10 +29,7 @@ if TYPE_CHECKING:
     from connectorkit.connector_type import ConnectorType, SystemAdapter
     from connectorkit.policy import Policy
 
-__all__ = ["RESERVED", "Registry"]
-
-# What ours offer under names that no plugin of ours bears: kept without an import.
-RESERVED = frozenset({"google_cloud_storage", "localstorage", "pcs"})
+__all__ = ["Registry"]
 
 
 class Registry:
@@ -57,13 +53,14 @@ class Registry:
         self._config = config or PluginsConfig()
         self._hooks = Hooks()
         self._lock = threading.Lock()
-        self._by_name: dict[str, Plugin] = {}
-        self._aside: list[Plugin] = []
-        self._conflicts: dict[str, list[Plugin]] = {}
+        found = discover(self._config, environ)
+        self._by_name, self._aside = found.by_name, found.aside
+        self._conflicts = found.conflicts
         self._warned_of: set[str] = set()
         # By a plugin's name, the thread that imports it.
         self._importing: dict[str, int] = {}
-        self._discover(environ)
+        for name in found.unknown:
+            self._warn_of_unknown(name)
         renew_in_child(self)
 
     def after_fork(self) -> None:
@@ -81,63 +78,6 @@ class Registry:
                     "another thread was importing it when this process was forked; "
                     "load it before"
                 )
-
-    # Discovery
-
-    def _discover(self, environ: Mapping[str, str]) -> None:
-        by_name: dict[str, list[Plugin]] = {}
-        for entry in _entry_points():
-            dist = entry.dist
-            plugin = Plugin(
-                name=entry.name,
-                distribution=dist.name if dist else None,
-                version=dist.version if dist else None,
-                load=entry.load,
-            )
-            by_name.setdefault(entry.name, []).append(plugin)
-        own = {p.name for plugins in by_name.values() for p in plugins if p.is_own}
-        for name, plugins in sorted(by_name.items()):
-            # A third party could also deny what it cannot take: by failing.
-            if name not in own and name.partition("|")[0] in own | RESERVED:
-                for plugin in plugins:
-                    plugin.state = "shadowed"
-                    plugin.error = f"{name!r} is a name of connectorkit's own"
-                self._aside += plugins
-            else:
-                self._by_name[name] = self._pick(name, plugins)
-        self._block(environ)
-
-    def _pick(self, name: str, plugins: list[Plugin]) -> Plugin:
-        chosen = plugins[0]
-        if len(plugins) > 1:
-            own = [p for p in plugins if p.is_own]
-            preferred = self._config.prefer.get(name)
-            picked = own or [p for p in plugins if _is_from(p, preferred)]
-            if picked:
-                chosen = picked[0]
-            else:
-                self._conflicts[name] = plugins
-            for plugin in plugins:
-                if plugin is not chosen or not picked:
-                    plugin.state = "shadowed"
-                    others = (p.origin for p in plugins if p is not plugin)
-                    plugin.error = f"{name!r} is also offered by {', '.join(others)}"
-        self._aside += [p for p in plugins if p is not chosen]
-        return chosen
-
-    def _block(self, environ: Mapping[str, str]) -> None:
-        disable = set(self._config.disable)
-        disable |= _listed(environ.get("CONNECTORKIT_DISABLE", ""))
-        allow = environ.get("CONNECTORKIT_PLUGINS")
-        allowed = None if allow is None else _listed(allow)
-        for name, plugin in self._by_name.items():
-            if name in disable:
-                plugin.state, plugin.error = "blocked", "it is disabled"
-            elif allowed is not None and not plugin.is_own and name not in allowed:
-                plugin.state = "blocked"
-                plugin.error = "it is not in CONNECTORKIT_PLUGINS"
-        for name in sorted((disable | (allowed or set())) - self._by_name.keys()):
-            self._warn_of_unknown(name)
 
     def _warn_of_unknown(self, name: str) -> None:
         if name not in self._warned_of:
@@ -288,7 +228,7 @@ class Registry:
         preferred = self._config.prefer.get(name)
         if (
             namesake is not None
-            and (namesake.is_own or not preferred or _is_from(namesake, preferred))
+            and (namesake.is_own or not preferred or is_from(namesake, preferred))
             and (offered := self._load(namesake).offers(kind, name))
         ):
             return offered, namesake
@@ -299,7 +239,7 @@ class Registry:
                 return offered, plugin
         found = [p for p in self.load_all() if p.offers(kind, name)]
         if len(found) > 1:
-            picked = [p for p in found if _is_from(p, preferred)]
+            picked = [p for p in found if is_from(p, preferred)]
             if len(picked) != 1:
                 raise _conflict(kind, name, found)
             found = picked
@@ -377,39 +317,6 @@ class Registry:
             for p in self._plugins
             if p.state in {"failed", "shadowed"}
         ]
-
-
-def _entry_points() -> list[metadata.EntryPoint]:
-    try:
-        return list(metadata.entry_points(group=hookspecs.GROUP))
-    except Exception:  # noqa: BLE001 - one distribution's file is damaged: which?
-        found: dict[str, list[metadata.EntryPoint]] = {}
-        for dist in metadata.distributions():
-            try:
-                found.setdefault(
-                    dist.name, list(dist.entry_points.select(group=hookspecs.GROUP))
-                )
-            except Exception as error:  # noqa: BLE001 - told, and left out
-                warnings.warn(
-                    f"The entry points of a distribution cannot be read: "
-                    f"{one_line(error)}",
-                    stacklevel=2,
-                )
-        return [entry for entries in found.values() for entry in entries]
-
-
-def _listed(names: str) -> set[str]:
-    return {name for part in names.split(",") if (name := part.strip())}
-
-
-def _is_from(plugin: Plugin, preferred: str | None) -> bool:
-    """Tell whether `[plugins] prefer` means this one; pip's names are lax."""
-    source = plugin.distribution or plugin.name
-    return preferred is not None and _normal(source) == _normal(preferred)
-
-
-def _normal(distribution: str) -> str:
-    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _conflict(kind: str, name: str, plugins: list[Plugin]) -> PluginConflict:

@@ -29,7 +29,8 @@ from connectorkit import (
     hookimpl,
 )
 from connectorkit.config import PluginsConfig
-from connectorkit.registry import RESERVED, Registry
+from connectorkit.discovery import RESERVED
+from connectorkit.registry import Registry
 from connectorkit_system import WORKFLOW_EXECUTION_ID
 
 if TYPE_CHECKING:
