@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from connectorkit.errors import WrongAnswer
 from connectorkit.faults import Fault
+from connectorkit.fold import fold, throwable
 from connectorkit.operation import Operation, Sleep
-from connectorkit.pipeline import throwable, within
+from connectorkit.pipeline import within
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -118,7 +119,7 @@ class Body:
 
     async def _advance_from_start(self) -> None:
         self._op.unlimited()
-        self._flow = self._pipeline.flow(self._op)
+        self._flow = fold(self._pipeline.policies, self._op)
         await self._advance(self._flow.send, None)
 
     async def read(self, amount: int | None = -1) -> bytes:
