@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from connectorkit.cli import output
+from connectorkit.cli.asking import confirm
 from connectorkit.cli.common import common, with_session
 from connectorkit.cli.exits import FAILED, Failure
 from connectorkit.cli.output import Column
@@ -152,27 +153,13 @@ def rm(
             raise click.UsageError(f"{removal.place}: it is a folder: pass -r.")
     for removal in removals:
         if removal.is_folder and not yes:
-            _confirm(removal.question)
+            confirm(removal.question, done="removed")
     done = [(removal.place.text, removal.run()) for removal in removals]
     if session.as_json:
         keys = ("place", "files")
         output.document([dict(zip(keys, each, strict=True)) for each in done])
     elif not sys.stdout.isatty():
         output.table([Column("")] * 2, done)
-
-
-def _confirm(question: str) -> None:
-    try:
-        if click.confirm(question, err=True):
-            return
-    except click.Abort as error:
-        if isinstance(error.__context__, KeyboardInterrupt):
-            raise
-        click.echo(err=True)
-        raise click.UsageError(
-            "Nobody answers: pass --yes to remove without being asked."
-        ) from None
-    raise Failure("Nothing was removed.", FAILED)
 
 
 def _facts(info: ObjectInfo) -> dict[str, Any]:

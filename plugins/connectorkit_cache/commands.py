@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from connectorkit.cli import output
+from connectorkit.cli.asking import confirm
 from connectorkit.cli.common import common, with_session
 from connectorkit.cli.exits import FAILED, Failure
 from connectorkit_cache.entry import description_of
@@ -71,7 +72,7 @@ def clear(session: Session, directory: Path | None, *, yes: bool) -> None:
     places = _directories(session, directory)
     if not yes:
         told = ", ".join(map(str, places))
-        click.confirm(f"Delete all entries in {told}?", abort=True, err=True)
+        confirm(f"Delete all entries in {told}?", done="deleted")
     done = [_cleared(each) for each in places]
     if session.as_json:
         output.document(done)

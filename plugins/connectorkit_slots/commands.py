@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from connectorkit.cli import output
+from connectorkit.cli.asking import confirm
 from connectorkit.cli.common import common, with_session
 from connectorkit.cli.exits import DENIED, FAILED, TRY_AGAIN, Failure
 from connectorkit.cli.output import Column
@@ -191,7 +192,7 @@ def clear(session: Session, limiter: SlotLimiter, *, org: str, yes: bool) -> Non
     used = limiter.usage(org).used
     if used and not yes:
         what = "the one slot" if used == 1 else f"all {used} slots"
-        _confirm(f"Take {what} of {output.one_line(org)} back?")
+        confirm(f"Take {what} of {output.one_line(org)} back?", done="cleared")
     _done(session, {"organization": org, "cleared": limiter.clear(org)})
 
 
@@ -239,20 +240,6 @@ def _telling_of_redis() -> Iterator[None]:
         is_denied = "Auth" in type(error).__name__ or "Perm" in type(error).__name__
         code = DENIED if is_denied else FAILED
         raise Failure(f"Redis says: {sentence(error)}.", code) from error
-
-
-def _confirm(question: str) -> None:
-    try:
-        if click.confirm(question, err=True):
-            return
-    except click.Abort as error:
-        if isinstance(error.__context__, KeyboardInterrupt):
-            raise
-        click.echo(err=True)
-        raise click.UsageError(
-            "Nobody answers: pass --yes to clear without being asked."
-        ) from None
-    raise Failure("Nothing was cleared.", FAILED)
 
 
 def _done(session: Session, told: dict[str, object]) -> None:
