@@ -152,6 +152,8 @@ class Entry(Snapshot):
         about = description_of(descriptor)
         self.size = about["size"]
         self._digests = about["digests"]
+        # Who reads on begins in the block where the last read ended.
+        self._checked = (-1, b"")
         if self.size != info["size"]:
             raise Damaged("it has another size")
         # From now on it is this one's to close.
@@ -174,6 +176,9 @@ class Entry(Snapshot):
         return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     def _block(self, number: int) -> bytes:
+        checked, data = self._checked
+        if checked == number:
+            return data
         start = number * BLOCK
         try:
             data = os.pread(self._descriptor, min(BLOCK, self.size - start), start)
@@ -181,6 +186,7 @@ class Entry(Snapshot):
             raise Damaged("it cannot be read") from error
         if _digest(data).hexdigest() != self._digests[number]:
             raise Damaged(f"block {number} is another")
+        self._checked = number, data
         return data
 
     def close(self) -> None:

@@ -112,15 +112,23 @@ class _Source(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
+        data = self._next(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        # Python's own reads by 8 KiB, and each block would be checked for each of them.
+        return self._next(self._snapshot.size)
+
+    def _next(self, most: int) -> bytes:
         start = min(self._place, self._snapshot.size)
-        end = min(start + len(buffer), self._snapshot.size)
+        end = min(start + most, self._snapshot.size)
         try:
             data = self._snapshot.read(start, end)
         except Damaged:
             data = self._mend(self._snapshot, start, end)
-        buffer[: len(data)] = data
         self._place = start + len(data)
-        return len(data)
+        return data
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         base = {0: 0, 1: self._place, 2: self._snapshot.size}[whence]
