@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from connectorkit_cache import entry
+from connectorkit_cache.snapshot import BLOCK
 from test_cache.support import Shelves
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-DATA = hashlib.shake_256(b"entry").digest(3 * entry.BLOCK + 1000)
+DATA = hashlib.shake_256(b"entry").digest(3 * BLOCK + 1000)
 
 
 def _whole(file: Any) -> bytes:
@@ -25,7 +26,7 @@ def _whole(file: Any) -> bytes:
 
 def _in_pieces(file: Any) -> bytes:
     """Read by so much that no block ends where a read does."""
-    steps = iter(itertools.cycle([10, 8192, 50_000, entry.BLOCK + 7]))
+    steps = iter(itertools.cycle([10, 8192, 50_000, BLOCK + 7]))
     return b"".join(iter(lambda: file.read(next(steps)), b""))
 
 
@@ -51,6 +52,6 @@ def test_each_block_is_checked_once(
         monkeypatch.setattr(entry, "_digest", digest)
         with fs.open("a/b") as file:
             assert read(file) == DATA
-        starts = range(0, len(DATA), entry.BLOCK)
-        blocks = [DATA[start : start + entry.BLOCK] for start in starts]
+        starts = range(0, len(DATA), BLOCK)
+        blocks = [DATA[start : start + BLOCK] for start in starts]
         assert [checked[block] for block in blocks] == [1, 1, 1, 1]
