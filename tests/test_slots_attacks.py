@@ -142,9 +142,9 @@ def test_a_late_release_lasts_as_long_as_its_slot(bench: Bench) -> None:
     clock = VirtualClock()
     limiter = bench.limiter(org_limit=1, lease=1, clock=clock)
     slot = limiter.take("org", "a", lease=600)
-    ask = limiter._desk.let_go(slot)
+    release = limiter._desk.let_go(slot)
     slot.over()
-    limiter._desk.release_later(ask, slot.lease)
+    limiter._desk.release_later(release)
     clock.advance(500)
     HEARTBEAT.beat()
     assert limiter.usage("org").used == 0

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from connectorkit_slots.desk import Desk
+from connectorkit_slots.errors import SlotLimitExceeded
 from connectorkit_slots.keys import checked_id
 from connectorkit_slots.options import checked_seconds
 from connectorkit_slots.slot import AsyncSlot, Holding
@@ -115,17 +116,13 @@ class AsyncSlotLimiter:
 
     async def release(self, org: str | int, execution_id: str | int | UUID) -> bool:
         """Give back the slot of an execution; see `SlotLimiter.release`."""
-        organization = checked_id("The organization", org)
-        execution = checked_id("The execution", execution_id)
-        ask = self._desk.verbs.release(organization, execution)
+        desk, release = self._desk, self._desk.by_hand(org, execution_id)
         try:
-            reply = await self._store.run(ask)
+            reply = await self._store.run(release.ask())
         except Away as error:
-            if self._desk.rules.on_error == "closed":
-                raise self._desk.unavailable(error) from error.__cause__
-            return self._desk.take_back_here(organization, execution, ask)
-        self._desk.forget(organization, execution)
-        return self._desk.verbs.released(reply)[0]
+            return desk.take_back_here(release, error)
+        desk.forget(release.organization, release.execution_id)
+        return desk.verbs.released(reply)[0]
 
     # For who looks after it
 
@@ -178,37 +175,41 @@ class AsyncSlotLimiter:
     ) -> AsyncSlot:
         desk, cause = self._desk, None
         while desk.asks_redis():
+            if desk.is_owing:
+                await asyncio.to_thread(desk.register)
             sent = desk.rules.clock()
             try:
                 reply = await self._store.run(desk.ask(claim))
+                slot = desk.settle(claim, sent, reply, on_lost)
             except Away as error:
                 desk.went_away()
                 cause = error
                 break
+            except SlotLimitExceeded:
+                raise
             except BaseException:
                 # It may have been given all the same, and nobody has it.
                 desk.give_up(claim)
                 raise
-            slot = desk.settle(claim, sent, reply, on_lost)
             if not isinstance(slot, Moved):
                 return slot
             await asyncio.to_thread(desk.recover, slot.epoch)
         return desk.stand_in(claim, cause, on_lost)
 
     async def _give_back(self, slot: Holding) -> None:
-        ask = self._desk.let_go(slot)
+        release = self._desk.let_go(slot)
         # The background does it if this is cancelled, or Redis is away.
         is_done = False
         try:
             if self._desk.asks_redis():
-                reply = await self._store.run(ask)
+                reply = await self._store.run(release.ask())
                 is_done = True
                 self._desk.given_back(slot, reply)
         except Away:
             self._desk.went_away()
         finally:
             if not is_done:
-                self._desk.release_later(ask, slot.lease)
+                self._desk.release_later(release)
 
     async def _run(self, ask: Ask) -> Any:
         try:

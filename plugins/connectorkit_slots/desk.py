@@ -6,16 +6,18 @@ import logging
 import math
 import threading
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from connectorkit.events import SlotDecided, SlotsReaped, SlotsUsed, SlotWasLost
+from connectorkit.events import SlotsReaped, SlotWasLost
 from connectorkit.fork import renew_in_child
 from connectorkit_slots.errors import SlotLimitExceeded, SlotsUnavailable
 from connectorkit_slots.heartbeat import HEARTBEAT, Lease
 from connectorkit_slots.keys import GLOBAL, checked_id, checked_scopes
 from connectorkit_slots.local import Book, Full
 from connectorkit_slots.options import Rules
+from connectorkit_slots.release import Release
 from connectorkit_slots.slot import Holding, Share, margin
+from connectorkit_slots.telling import Teller
 from connectorkit_slots.verbs import Claim, Moved, RefusedBy, Verbs
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ S = TypeVar("S", bound=Holding)
 _log = logging.getLogger(__name__)
 # While Redis is away nobody knows when a slot will be free: soon is as good a guess.
 _SOON: Final = 1.0
+# For so long, at least, a release by hand waits for Redis.
+_HOUR: Final = 3600.0
 
 
 class Desk(Generic[S]):
@@ -49,6 +53,7 @@ class Desk(Generic[S]):
         rules: What the options come to.
         verbs: What is asked of Redis.
         store: What the heartbeat renews by.
+        teller: Who tells of it.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Desk(Generic[S]):
                 "tag, so no script reaches all of them. Use names='own'."
             )
         self.verbs = Verbs(self.rules)
+        self.teller = Teller(self.rules.emit)
         self.store = store
         self._kind = kind
         self._give_back = give_back
@@ -78,6 +84,7 @@ class Desk(Generic[S]):
         self._lock = threading.RLock()
         self._book = Book(self.rules.processes)
         self._away_until = -math.inf
+        self._is_owing = False
 
     # What is asked for
 
@@ -137,7 +144,7 @@ class Desk(Generic[S]):
             return answer
         self._epoch = answer.epoch
         if answer.reaped:
-            self.tell(SlotsReaped(answer.reaped))
+            self.teller.tell(SlotsReaped(answer.reaped))
         if isinstance(answer, RefusedBy):
             raise self._refusal(
                 claim,
@@ -146,6 +153,21 @@ class Desk(Generic[S]):
                 answer.retry_after,
             )
         return self._granted(claim, sent, answer, on_lost)
+
+    @property
+    def is_owing(self) -> bool:
+        """Whether this process holds what was given without Redis.
+
+        That comes first: nothing is to be asked for before it is registered.
+        """
+        return self._is_owing
+
+    def register(self) -> None:
+        """Register what this process holds, if Redis is there."""
+        with self._lock:
+            if self._is_owing:
+                HEARTBEAT.renew(self)
+                self._is_owing = self._book.has_unregistered
 
     def recover(self, epoch: str) -> None:
         """Register what this process holds with a Redis that has forgotten it."""
@@ -168,7 +190,7 @@ class Desk(Generic[S]):
         if claim.is_taken:
             held = claim.along(answer.more) if answer.more else claim
             self._hold(held, slot, sent)
-        self._told(claim, "granted", "redis", answer.scopes)
+        self.teller.decided(claim, "granted", "redis", answer.scopes)
         return slot
 
     # What stands in for Redis
@@ -198,7 +220,7 @@ class Desk(Generic[S]):
         mode = self.rules.on_error
         if mode == "closed":
             self._refused_unheard(claim, cause)
-            self._told(claim, "refused", "closed", {})
+            self.teller.decided(claim, "refused", "closed", {})
             raise self.unavailable(cause)
         with self._lock:
             found = self._book.room(claim)
@@ -206,7 +228,7 @@ class Desk(Generic[S]):
                 self._refused_unheard(claim, cause)
                 raise self._refusal(claim, "local", found, _SOON)
             slot = self._stand_in_slot(claim, found, on_lost)
-        self._told(claim, "granted", slot.mode, slot.scopes)
+        self.teller.decided(claim, "granted", slot.mode, slot.scopes)
         return slot
 
     def _refused_unheard(self, claim: Claim, cause: Away | None) -> None:
@@ -238,6 +260,7 @@ class Desk(Generic[S]):
         slot = self._slot(claim, mode, shares, deadline, on_lost)
         if claim.is_taken:
             self._hold(claim, slot, now)
+            self._is_owing = True
         elif (before := self._book.find(claim.member)) is None or not before.is_held:
             self._book.put(claim, slot)
         return slot
@@ -280,11 +303,24 @@ class Desk(Generic[S]):
         """Renew nothing any more."""
         HEARTBEAT.leave(self)
 
-    def let_go(self, slot: Holding) -> Ask:
-        """Hold a slot no more; return what to ask Redis."""
+    def let_go(self, slot: Holding) -> Release:
+        """Hold a slot no more; return what gives it back."""
         HEARTBEAT.drop(slot.token)
         self.forget(slot.organization, slot.execution_id, slot.token)
-        return self.verbs.release(slot.organization, slot.execution_id, slot.token)
+        return Release(
+            self, slot.organization, slot.execution_id, slot.token, slot.lease
+        )
+
+    def by_hand(self, org: str | int, execution_id: str | int | UUID) -> Release:
+        """Return what gives back whatever slot an execution has.
+
+        Raises:
+            TypeError: An ID is none.
+            ValueError: An ID is empty.
+        """
+        organization = checked_id("The organization", org)
+        execution = checked_id("The execution", execution_id)
+        return Release(self, organization, execution, "", max(_HOUR, self.rules.lease))
 
     def given_back(self, slot: Holding, reply: Reply) -> None:
         """Tell how many slots are in use without one that was released."""
@@ -293,7 +329,7 @@ class Desk(Generic[S]):
             known = {
                 n: Share(used[n], s.limit) for n, s in slot.scopes.items() if n in used
             }
-            self._tell_use(slot.organization, known)
+            self.teller.used(slot.organization, known)
 
     def forget(self, org: str, execution_id: str, token: str = "") -> bool:
         """Strike a slot out of this process's own book; tell whether it was there."""
@@ -301,27 +337,35 @@ class Desk(Generic[S]):
 
     def give_up(self, claim: Claim) -> None:
         """Take back what may have been given to a caller that has gone."""
+        HEARTBEAT.drop(claim.token)
         org, execution_id = claim.organization, claim.execution_id
-        ask = self.verbs.release(org, execution_id, claim.token)
-        self.release_later(ask, claim.lease)
+        self.forget(org, execution_id, claim.token)
+        release = Release(self, org, execution_id, claim.token, claim.lease)
+        HEARTBEAT.release(release)
 
-    def release_later(self, ask: Ask, lease: float) -> None:
-        """Have the background ask what could not be asked now, until it has lapsed."""
-        HEARTBEAT.release(self, ask, self.rules.clock() + lease)
+    def release_later(self, release: Release) -> None:
+        """Have the background ask what could not be asked now."""
+        HEARTBEAT.release(release)
 
-    def take_back_here(self, org: str, execution_id: str, ask: Ask) -> bool:
-        """Take back what this process has, though Redis cannot be asked.
+    def take_back_here(self, release: Release, cause: Away) -> bool:
+        """Take back what this process has, and the rest when Redis is there again.
 
         Returns:
-            Whether it had it.
+            Whether this process had it.
+
+        Raises:
+            SlotsUnavailable: By the settings nothing stands in for Redis.
         """
-        holding = self._book.find(self.rules.keys.member(org, execution_id))
+        if self.rules.on_error == "closed":
+            raise self.unavailable(cause)
+        self.release_later(release)
+        member = self.rules.keys.member(release.organization, release.execution_id)
+        holding = self._book.find(member)
         if holding is None:
             return False
         if holding.is_held:
             holding.lose()
-        self.forget(org, execution_id)
-        self.release_later(ask, holding.lease)
+        self.forget(release.organization, release.execution_id)
         return True
 
     def _lost(
@@ -329,7 +373,7 @@ class Desk(Generic[S]):
     ) -> None:
         HEARTBEAT.drop(slot.token)
         self._book.drop(claim.member, slot.token)
-        self.tell(SlotWasLost(claim.organization))
+        self.teller.tell(SlotWasLost(claim.organization))
         if on_lost is not None:
             try:
                 on_lost(slot)
@@ -339,41 +383,11 @@ class Desk(Generic[S]):
 
     # What is told
 
-    def tell(self, event: object) -> None:
-        """Emit an event; what a listener raises is logged, and changes nothing."""
-        if self.rules.emit is not None:
-            try:
-                self.rules.emit(event)
-            except (Exception, SystemExit):  # noqa: BLE001 - it never breaks a call
-                _log.exception("A listener failed on %r.", event)
-
-    def _told(
-        self,
-        claim: Claim,
-        outcome: Literal["granted", "refused"],
-        mode: str,
-        scopes: Mapping[str, Share],
-        full: str = "",
-    ) -> None:
-        if self.rules.emit is None:
-            return
-        org = claim.organization
-        self.tell(SlotDecided(outcome, mode, full.partition(":")[0], org))
-        if mode == "redis":
-            self._tell_use(org, scopes)
-
-    def _tell_use(self, org: str, scopes: Mapping[str, Share]) -> None:
-        for name, share in scopes.items():
-            if share.limit is not None:
-                kind = name.partition(":")[0]
-                owner = org if kind == "org" else ""
-                self.tell(SlotsUsed(kind, share.used, share.limit, owner))
-
     def _refusal(
         self, claim: Claim, mode: str, full: Full, retry_after: float
     ) -> SlotLimitExceeded:
         scope, used, limit = full
-        self._told(claim, "refused", mode, {scope: Share(used, limit)}, scope)
+        self.teller.decided(claim, "refused", mode, {scope: Share(used, limit)}, scope)
         of_what = "all organizations together" if scope == GLOBAL else repr(scope)
         where = "" if mode == "redis" else " in this process, while Redis is away"
         return SlotLimitExceeded(

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from connectorkit_slots.desk import Desk
+    from connectorkit_slots.release import Release
     from connectorkit_slots.slot import Holding
-    from connectorkit_slots.verbs import Ask, Claim
+    from connectorkit_slots.verbs import Claim
 
 __all__ = ["HEARTBEAT", "Heartbeat", "Lease"]
 
@@ -74,16 +75,6 @@ class Lease:
         self.due = now + period * HEARTBEAT.dice.uniform(0.9, 1.0)
 
 
-@dataclass(eq=False, slots=True)
-class _Release:
-    """A slot that is over, which Redis could not be told."""
-
-    desk: Desk[Any]
-    ask: Ask
-    until: float
-    due: float
-
-
 class Heartbeat:
     """Renews the slots of all limiters of this process; there is one: `HEARTBEAT`."""
 
@@ -97,7 +88,7 @@ class Heartbeat:
         self.dice = random.Random()  # noqa: S311 - no secret
         self._wake = threading.Condition(threading.RLock())
         self._leases: dict[str, Lease] = {}
-        self._releases: list[_Release] = []
+        self._releases: list[Release] = []
         self._thread: threading.Thread | None = None
         self._wakes_at = math.inf
         self._was_woken = False
@@ -120,11 +111,10 @@ class Heartbeat:
             for token in its:
                 del self._leases[token]
 
-    def release(self, desk: Desk[Any], ask: Ask, until: float) -> None:
+    def release(self, release: Release) -> None:
         """Tell Redis that a slot is over, as soon as it can be told."""
-        now = desk.rules.clock()
         with self._wake:
-            self._releases.append(_Release(desk, ask, until, now))
+            self._releases.append(release)
             self._see_to(0.0)
 
     def renew(self, desk: Desk[Any]) -> None:
@@ -203,10 +193,12 @@ class Heartbeat:
                 self._failed(batch, answer)
             else:
                 self._renewed(batch, now, answer)
-                batch[0].desk.tell(SlotsRenewed(len(batch), seconds))
+                batch[0].desk.teller.tell(SlotsRenewed(len(batch), seconds))
 
     def _failed(self, batch: list[Lease], error: Exception) -> None:
-        if not isinstance(error, Away):
+        if isinstance(error, Away):
+            batch[0].desk.went_away()
+        else:
             _log.error("Redis refused to renew slots: %s", error)
         for lease in batch:
             lease.put_off(lease.now, is_early=True)
@@ -224,20 +216,21 @@ class Heartbeat:
                 lease.put_off(sent, is_early=False)
             else:
                 # It ended while it was renewed, and may be there again.
-                self.release(desk, desk.let_go(holding), lease.now + lease.claim.lease)
+                self.release(desk.let_go(holding))
 
-    def _give_back(self, releases: Iterable[_Release]) -> None:
-        by_store: dict[object, list[_Release]] = {}
+    def _give_back(self, releases: Iterable[Release]) -> None:
+        by_store: dict[object, list[Release]] = {}
         waiting = []
         for each in releases:
             now = each.desk.rules.clock()
             if each.due > now:
                 waiting.append(each)
-            elif each.until > now:
+            elif each.is_worth_it:
                 by_store.setdefault(each.desk.store.address, []).append(each)
         for some in by_store.values():
+            asks = [each.ask(is_late=True) for each in some]
             try:
-                answers = some[0].desk.store.run_all([each.ask for each in some])
+                answers = some[0].desk.store.run_all(asks)
             except Exception as error:  # noqa: BLE001 - other Redises are to be asked yet
                 answers = [error] * len(some)
             for each, answer in zip(some, answers, strict=True):

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from connectorkit_slots.desk import Desk
+from connectorkit_slots.errors import SlotLimitExceeded
 from connectorkit_slots.keys import checked_id
 from connectorkit_slots.options import checked_seconds
 from connectorkit_slots.slot import Holding, Slot
@@ -164,26 +165,24 @@ class SlotLimiter:
         """Give back the slot of an execution, whoever has it; idempotent.
 
         Who holds it is told that it is lost, at the next renewal. While Redis is away
-        only what this process has is taken back, which Redis hears of later.
+        what this process has is taken back at once, and the rest when Redis is there
+        again, unless that is later than an hour.
 
         Returns:
-            Whether it had one.
+            Whether it had one; while Redis is away, whether this process had it.
 
         Raises:
             SlotsUnavailable: Redis is away, and nothing stands in for it.
             TypeError: An ID is none.
+            ValueError: An ID is empty.
         """
-        organization = checked_id("The organization", org)
-        execution = checked_id("The execution", execution_id)
-        ask = self._desk.verbs.release(organization, execution)
+        desk, release = self._desk, self._desk.by_hand(org, execution_id)
         try:
-            reply = self._store.run(ask)
+            reply = self._store.run(release.ask())
         except Away as error:
-            if self._desk.rules.on_error == "closed":
-                raise self._desk.unavailable(error) from error.__cause__
-            return self._desk.take_back_here(organization, execution, ask)
-        self._desk.forget(organization, execution)
-        return self._desk.verbs.released(reply)[0]
+            return desk.take_back_here(release, error)
+        desk.forget(release.organization, release.execution_id)
+        return desk.verbs.released(reply)[0]
 
     # For who looks after it
 
@@ -256,34 +255,41 @@ class SlotLimiter:
     def _acquire(self, claim: Claim, on_lost: Callable[[Slot], object] | None) -> Slot:
         desk, cause = self._desk, None
         while desk.asks_redis():
+            if desk.is_owing:
+                desk.register()
             sent = desk.rules.clock()
             try:
                 reply = self._store.run(desk.ask(claim))
+                slot = desk.settle(claim, sent, reply, on_lost)
             except Away as error:
                 desk.went_away()
                 cause = error
                 break
+            except SlotLimitExceeded:
+                raise
             except BaseException:
                 # It may have been given all the same, and nobody has it.
                 desk.give_up(claim)
                 raise
-            slot = desk.settle(claim, sent, reply, on_lost)
             if not isinstance(slot, Moved):
                 return slot
             desk.recover(slot.epoch)
         return desk.stand_in(claim, cause, on_lost)
 
     def _give_back(self, slot: Holding) -> None:
-        ask = self._desk.let_go(slot)
-        if self._desk.asks_redis():
-            try:
-                reply = self._store.run(ask)
-            except Away:
-                self._desk.went_away()
-            else:
+        release = self._desk.let_go(slot)
+        # The background does it if this is interrupted, or Redis is away.
+        is_done = False
+        try:
+            if self._desk.asks_redis():
+                reply = self._store.run(release.ask())
+                is_done = True
                 self._desk.given_back(slot, reply)
-                return
-        self._desk.release_later(ask, slot.lease)
+        except Away:
+            self._desk.went_away()
+        finally:
+            if not is_done:
+                self._desk.release_later(release)
 
     def _run(self, ask: Ask) -> Any:
         try:

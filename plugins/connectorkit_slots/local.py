@@ -44,6 +44,13 @@ class Book:
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def has_unregistered(self) -> bool:
+        """Whether something that is held is not known to Redis."""
+        with self._lock:
+            holdings = [holding for _, holding in self._entries.values()]
+        return any(each.is_held and each.mode != "redis" for each in holdings)
+
     def find(self, member: str) -> Holding | None:
         """Return what an execution has, if it still has it."""
         entry = self._entries.get(member)

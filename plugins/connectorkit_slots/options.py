@@ -145,9 +145,16 @@ class Rules:
         """Return for how many seconds a slot lasts if this was asked for.
 
         Raises:
-            ValueError: It is no number of seconds.
+            ValueError: It is no number of seconds, or scores are start times.
         """
-        return self.lease if lease is None else checked_seconds("lease", lease)
+        if lease is None:
+            return self.lease
+        if self.is_started:
+            raise ValueError(
+                "With scheme='started' a slot lasts until the stale cutoff: pass no "
+                "lease."
+            )
+        return checked_seconds("lease", lease)
 
     def limit(self, org: str) -> int | None:
         """Return an organisation's limit, but for the one that Redis may have stored.

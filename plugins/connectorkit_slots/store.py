@@ -134,6 +134,7 @@ class Store:
                 "tenth of a second, say."
             )
         self._no_script = redis.exceptions.NoScriptError
+        self._refusal = redis.exceptions.ResponseError
         # Whose slots are renewed in one round trip; in memory only.
         self.address: object = (not self.is_cluster and _address(client)) or self
 
@@ -156,10 +157,20 @@ class Store:
         """Send a command as the client would, who takes half as long again for it."""
         pool = self.client.connection_pool
         connection = pool.get_connection()
+        is_whole = False
         try:
             connection.send_packed_command([_packed(words)])
-            return connection.read_response()
+            try:
+                reply = connection.read_response()
+            except self._refusal:
+                is_whole = True
+                raise
+            is_whole = True
+            return reply
         finally:
+            if not is_whole:
+                # Who was interrupted here leaves no answer to the next one.
+                connection.disconnect()
             pool.release(connection)
 
     def run_all(self, asks: Sequence[Ask]) -> list[Any]:

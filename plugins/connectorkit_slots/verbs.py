@@ -181,10 +181,15 @@ class Verbs:
         epoch, *lasting = json.loads(reply)
         return epoch, lasting
 
-    def release(self, org: str, execution_id: str, token: str = "") -> Ask:
-        """Ask to take a slot back, by its token or whoever has it."""
+    def release(
+        self, org: str, execution_id: str, token: str = "", age: float = 0.0
+    ) -> Ask:
+        """Ask to take a slot back, by its token or whoever has it.
+
+        With an age it is wanted since so many seconds.
+        """
         keys = self._rules.keys
-        args = (self._common, keys.member(org, execution_id), token)
+        args = (self._common, keys.member(org, execution_id), token, age)
         return Ask(self._release, self._keys, (*args, f"org:{org}", GLOBAL))
 
     @staticmethod

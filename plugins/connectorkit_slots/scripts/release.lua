@@ -1,7 +1,8 @@
--- Takes a slot back. ARGV: the common ones, member, token (empty: whoever has it), then
--- the scopes of one without a record, the organisation's first. Answers with whether it was there and, if
+-- Takes a slot back. ARGV: the common ones, member, token (empty: whoever has it),
+-- seconds since it was wanted, then the scopes of one without a record, the
+-- organisation's first. Answers with whether it was there and, if
 -- anybody wants to know, name and use of each of its scopes.
-local member, token = ARGV[2], ARGV[3]
+local member, token, age, first = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local record = record_of(member)
 if token ~= '' and not (record and record.token == token) then
   -- What asks for it may come yet, where its caller has not waited for the answer.
@@ -10,10 +11,14 @@ if token ~= '' and not (record and record.token == token) then
 end
 -- The source's members do not say whose they are.
 local owner = record and record.scopes[1] or
-  redis.call('ZSCORE', prefix .. ARGV[4], member) and ARGV[4]
-if owner ~= ARGV[4] then return '[false]' end
+  redis.call('ZSCORE', prefix .. first, member) and first
+if owner ~= first then return '[false]' end
+-- What it has got since is not meant.
+if token == '' and age > 0 and record and record.started > now - age then
+  return '[false]'
+end
 local was_live = token ~= '' or score_of(member) ~= nil
-local scopes = record and record.scopes or {unpack(ARGV, 4)}
+local scopes = record and record.scopes or {unpack(ARGV, 5)}
 if token == '' and record then revoke(record) end
 remove(member, scopes)
 local answer = {was_live}
