@@ -15,13 +15,14 @@ from uuid import uuid4
 from redis import Redis
 
 from connectorkit_slots import SlotLimiter
+from connectorkit_slots.heartbeat import HEARTBEATS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from servers import RedisServer
 
-__all__ = ["Bench", "Relay", "wait_until"]
+__all__ = ["Bench", "Relay", "beat", "benches", "wait_until"]
 
 
 class Bench:
@@ -137,6 +138,12 @@ class Relay:
     def __exit__(self, *exc_info: object) -> None:
         self._listener.close()
         self.break_off()
+
+
+def beat() -> None:
+    """Do what the threads that renew would do now."""
+    for heartbeat in [*HEARTBEATS.values()]:
+        heartbeat.beat()
 
 
 def wait_until(condition: Any, *, seconds: float = 20.0) -> None:

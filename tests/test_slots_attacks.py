@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis import Redis
-from redis.sentinel import SentinelConnectionPool
+from redis.sentinel import Sentinel
 
 from connectorkit import ConnectorKit
 from connectorkit.testing import VirtualClock
 from connectorkit_slots import SlotLimiter, SlotLimitExceeded, SlotLost
-from connectorkit_slots.heartbeat import HEARTBEAT
 from connectorkit_slots.store import Store
 from servers import RedisServer
-from slotting import Bench, Relay, wait_until
+from slotting import Bench, Relay, beat, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +42,7 @@ def test_who_admits_what_runs_cannot_end_it(bench: Bench) -> None:
         mine = holder.acquire("org", "a")
         mine.release()
         assert holder.usage("org").used == 1
-        HEARTBEAT.beat()
+        beat()
         assert not slot.lost
     assert holder.usage("org").used == 0
 
@@ -89,7 +88,7 @@ def test_further_scopes_outlive_what_redis_forgets(bench: Bench) -> None:
         # And the next one who takes it over hears of them, too.
         with bench.limiter().hold("org", "a"):
             bench.forget()
-            HEARTBEAT.beat()
+            beat()
     assert bench.members("user:7") == []
 
 
@@ -146,7 +145,7 @@ def test_a_late_release_lasts_as_long_as_its_slot(bench: Bench) -> None:
     slot.over()
     limiter._desk.release_later(release)
     clock.advance(500)
-    HEARTBEAT.beat()
+    beat()
     assert limiter.usage("org").used == 0
 
 
@@ -177,7 +176,7 @@ def test_an_error_of_one_redis_is_not_anothers(bench: Bench) -> None:
                 redis.config_set("maxmemory", 1)
             for _ in range(4):
                 clock.advance(15)
-                HEARTBEAT.beat()
+                beat()
             assert not slot.lost
             with Redis.from_url(full.endpoint_url) as redis:
                 redis.config_set("maxmemory", 0)
@@ -185,12 +184,9 @@ def test_an_error_of_one_redis_is_not_anothers(bench: Bench) -> None:
 
 def test_clients_of_a_sentinel_are_not_taken_for_one() -> None:
     """They name no host: the renewals of one would go to another's master."""
-
-    class Behind(SentinelConnectionPool):
-        def __init__(self) -> None:
-            self.connection_kwargs: dict[str, Any] = {"db": 0}
-
-    stores = [Store(Redis(connection_pool=Behind())) for _ in range(2)]
+    sentinel: Any = Sentinel([("127.0.0.1", 1)])  # type: ignore[no-untyped-call]
+    names = ("main", "other")
+    stores = [Store(sentinel.master_for(name, socket_timeout=1)) for name in names]
     assert stores[0].address != stores[1].address
 
 

@@ -28,10 +28,9 @@ from connectorkit_slots import (
     SlotLimitExceeded,
     SlotsUnavailable,
 )
-from connectorkit_slots.heartbeat import HEARTBEAT
 from connectorkit_slots.store import is_away
 from servers import RedisServer, free_port
-from slotting import Bench, Relay, benches, wait_until
+from slotting import Bench, Relay, beat, benches, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -209,7 +208,7 @@ def test_local_slots_over_the_limit_are_told(bench: Bench, relay: Relay) -> None
     bench.limiter(org_limit=2).acquire("org", "others")
     relay.is_refusing = False
     clock.advance(1)
-    HEARTBEAT.beat()
+    beat()
     assert [slot.mode for slot in slots] == ["redis", "local"]
     assert [slot.lost for slot in slots] == [False, True]
     assert told == [slots[1]]
@@ -231,7 +230,7 @@ def test_reply_that_is_lost_counts_once(bench: Bench, relay: Relay, mode: str) -
     assert looker.usage("org").used == 1
     relay.is_losing = False
     clock.advance(5)
-    HEARTBEAT.beat()
+    beat()
     assert slot.mode == "redis"
     assert looker.usage("org").used == 1
     slot.release()
@@ -253,7 +252,7 @@ def test_acquire_after_a_lost_reply_is_granted(bench: Bench, relay: Relay) -> No
     slot = limiter.acquire("org", "a")
     assert slot.scopes["org:org"] == Share(1, 1)
     # What nobody heard of was given up, and that takes nothing from this one.
-    HEARTBEAT.beat()
+    beat()
     assert bench.members("org:org") == ["org/a"]
     slot.release()
     assert bench.members("org:org") == []
@@ -279,11 +278,11 @@ def test_renewals_that_fail_are_tried_again(bench: Bench, relay: Relay) -> None:
         relay.break_off()
         for _ in range(2):
             clock.advance(10)
-            HEARTBEAT.beat()
+            beat()
         assert not slot.lost
         relay.is_refusing = False
         clock.advance(2.5)
-        HEARTBEAT.beat()
+        beat()
         assert slot.deadline == pytest.approx(22.5 + 29, abs=0.1)
 
 

@@ -20,7 +20,7 @@ from redis import Redis
 
 from connectorkit.testing import VirtualClock
 from connectorkit_slots import Share, SlotLimiter, SlotLimitExceeded
-from connectorkit_slots.heartbeat import HEARTBEAT
+from slotting import beat
 
 if TYPE_CHECKING:
     from connectorkit_slots import Slot
@@ -188,7 +188,7 @@ class Slots(RuleBasedStateMachine):
     def renew(self) -> None:
         """Renew what is held: who was released or taken over is told, nobody else."""
         self.clock.advance(1200)
-        HEARTBEAT.beat()
+        beat()
         for entry in self.reference.entries.values():
             for slot in [*entry.slots]:
                 is_its_own = slot.token == entry.token

@@ -34,11 +34,14 @@ def pool(bench: Bench) -> Iterator[Any]:
 
 def _used(pool: Any) -> Any:
     connection = pool.get_connection()
+    give_back = pool.release
     try:
         connection.send_command("CLIENT", "ID")
-        return connection.read_response()
+        number = connection.read_response()
+        give_back = pool.keep
+        return number
     finally:
-        pool.release(connection)
+        give_back(connection)
 
 
 def test_it_goes_from_hand_to_hand(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +51,7 @@ def test_it_goes_from_hand_to_hand(pool: Any, monkeypatch: pytest.MonkeyPatch) -
     first.connect()
     looks: list[float] = []
     monkeypatch.setattr(type(first), "can_read", lambda *_: looks.append(0))
-    pool.release(first)
+    pool.keep(first)
     numbers = {_used(pool) for _ in range(9)}
     assert len(numbers) == 1
     assert looks == []
@@ -73,7 +76,7 @@ def test_one_that_broke_has_all_looked_at(
     for each in both:
         each.send_command("CLIENT", "ID")
         bench.redis.client_kill_filter(_id=each.read_response())
-        pool.release(each)
+        pool.keep(each)
     with pytest.raises(redis.exceptions.ConnectionError):
         _used(pool)
     assert _used(pool)

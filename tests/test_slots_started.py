@@ -11,9 +11,8 @@ import pytest
 from connectorkit import ConfigError
 from connectorkit.testing import VirtualClock
 from connectorkit_slots import Share, SlotLimiter, SlotLimitExceeded
-from connectorkit_slots.heartbeat import HEARTBEAT
 from connectorkit_slots.options import Rules
-from slotting import Bench, benches
+from slotting import Bench, beat, benches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +97,7 @@ def test_to_acquire_again_makes_nobody_younger(bench: Bench, org: str) -> None:
     assert bench.redis.zscore(key, f"{org}/a") == score
     assert slot.deadline == pytest.approx(49, abs=2)
     clock.advance(34)
-    HEARTBEAT.beat()
+    beat()
     # It is there still, and no renewal makes it last.
     assert bench.redis.zscore(key, f"{org}/a") == score
     slot.release()

@@ -11,7 +11,7 @@ from connectorkit_slots.errors import SlotLimitExceeded
 from connectorkit_slots.keys import checked_id
 from connectorkit_slots.options import checked_seconds
 from connectorkit_slots.slot import AsyncSlot, Holding
-from connectorkit_slots.store import AsyncStore, Away, Store, client_of
+from connectorkit_slots.store import AsyncStore, Away, Store, client_of, is_refusal
 from connectorkit_slots.verbs import Moved
 
 if TYPE_CHECKING:
@@ -121,8 +121,10 @@ class AsyncSlotLimiter:
             reply = await self._store.run(release.ask())
         except Away as error:
             return desk.take_back_here(release, error)
-        desk.forget(release.organization, release.execution_id)
-        return desk.verbs.released(reply)[0]
+        was_there, _ = desk.verbs.released(reply)
+        if was_there:
+            desk.forget(release.organization, release.execution_id)
+        return was_there
 
     # For who looks after it
 
@@ -187,9 +189,10 @@ class AsyncSlotLimiter:
                 break
             except SlotLimitExceeded:
                 raise
-            except BaseException:
+            except BaseException as error:
                 # It may have been given all the same, and nobody has it.
-                desk.give_up(claim)
+                if not is_refusal(error):
+                    desk.give_up(claim)
                 raise
             if not isinstance(slot, Moved):
                 return slot

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from asyncio import CancelledError
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from connectorkit.events import SlotsReaped, SlotWasLost
 from connectorkit.fork import renew_in_child
 from connectorkit_slots.errors import SlotLimitExceeded, SlotsUnavailable
-from connectorkit_slots.heartbeat import HEARTBEAT, Lease
+from connectorkit_slots.heartbeat import Heartbeat, Lease
 from connectorkit_slots.keys import GLOBAL, checked_id, checked_scopes
 from connectorkit_slots.local import Book, Full
 from connectorkit_slots.options import Rules
@@ -53,6 +54,7 @@ class Desk(Generic[S]):
         rules: What the options come to.
         verbs: What is asked of Redis.
         store: What the heartbeat renews by.
+        heartbeat: Who renews.
         teller: Who tells of it.
     """
 
@@ -72,6 +74,7 @@ class Desk(Generic[S]):
         self.verbs = Verbs(self.rules)
         self.teller = Teller(self.rules.emit)
         self.store = store
+        self.heartbeat = Heartbeat.of(store.address)
         self._kind = kind
         self._give_back = give_back
         self._epoch = ""
@@ -166,14 +169,14 @@ class Desk(Generic[S]):
         """Register what this process holds, if Redis is there."""
         with self._lock:
             if self._is_owing:
-                HEARTBEAT.renew(self)
+                self.heartbeat.renew(self)
                 self._is_owing = self._book.has_unregistered
 
     def recover(self, epoch: str) -> None:
         """Register what this process holds with a Redis that has forgotten it."""
         with self._lock:
             if self._epoch != epoch:
-                HEARTBEAT.renew(self)
+                self.heartbeat.renew(self)
                 self._epoch = epoch
 
     def _granted(
@@ -206,6 +209,9 @@ class Desk(Generic[S]):
     def came_back(self, epoch: str) -> None:
         """Hear that it is not."""
         self._away_until = -math.inf
+        if self._epoch not in {"", epoch}:
+            # One slot was due and is registered; the others shall not wait for that.
+            self._is_owing = True
         self._epoch = epoch
 
     def stand_in(
@@ -294,22 +300,25 @@ class Desk(Generic[S]):
 
     def _hold(self, claim: Claim, slot: S, since: float) -> None:
         before = self._book.put(claim, slot)
-        HEARTBEAT.add(Lease(claim, slot, self, since))
+        self.heartbeat.add(Lease(claim, slot, self, since))
         if before is not None:
             # The execution was taken over, by this very process.
             before.lose()
 
     def close(self) -> None:
         """Renew nothing any more."""
-        HEARTBEAT.leave(self)
+        self.heartbeat.leave(self)
 
     def let_go(self, slot: Holding) -> Release:
         """Hold a slot no more; return what gives it back."""
-        HEARTBEAT.drop(slot.token)
-        self.forget(slot.organization, slot.execution_id, slot.token)
-        return Release(
-            self, slot.organization, slot.execution_id, slot.token, slot.lease
-        )
+        self.heartbeat.drop(slot.token)
+        org, execution_id = slot.organization, slot.execution_id
+        self.forget(org, execution_id, slot.token)
+        if slot.is_doubtful:
+            # A renewal that nobody heard of may come after the release, and would
+            # register it again, but for a second one.
+            self.release_later(Release(self, org, execution_id, slot.token, slot.lease))
+        return Release(self, org, execution_id, slot.token, slot.lease)
 
     def by_hand(self, org: str | int, execution_id: str | int | UUID) -> Release:
         """Return what gives back whatever slot an execution has.
@@ -337,15 +346,15 @@ class Desk(Generic[S]):
 
     def give_up(self, claim: Claim) -> None:
         """Take back what may have been given to a caller that has gone."""
-        HEARTBEAT.drop(claim.token)
+        self.heartbeat.drop(claim.token)
         org, execution_id = claim.organization, claim.execution_id
         self.forget(org, execution_id, claim.token)
         release = Release(self, org, execution_id, claim.token, claim.lease)
-        HEARTBEAT.release(release)
+        self.heartbeat.release(release)
 
     def release_later(self, release: Release) -> None:
         """Have the background ask what could not be asked now."""
-        HEARTBEAT.release(release)
+        self.heartbeat.release(release)
 
     def take_back_here(self, release: Release, cause: Away) -> bool:
         """Take back what this process has, and the rest when Redis is there again.
@@ -371,13 +380,13 @@ class Desk(Generic[S]):
     def _lost(
         self, claim: Claim, slot: Holding, on_lost: Callable[[Any], object] | None
     ) -> None:
-        HEARTBEAT.drop(slot.token)
+        self.heartbeat.drop(slot.token)
         self._book.drop(claim.member, slot.token)
         self.teller.tell(SlotWasLost(claim.organization))
         if on_lost is not None:
             try:
                 on_lost(slot)
-            except (Exception, SystemExit):  # noqa: BLE001 - it never breaks a call
+            except (Exception, SystemExit, CancelledError):  # noqa: BLE001 - breaks no call
                 # It may be the thread that renews, which goes on.
                 _log.exception("The on_lost of %r failed.", slot)
 

@@ -1,4 +1,7 @@
-"""One thread renews all slots of a process, whatever else that is busy with."""
+"""One thread renews all slots that a process has in a Redis, whatever else it does.
+
+A Redis that hangs keeps nobody from renewing at another one.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakValueDictionary
 
 from connectorkit.events import SlotsRenewed
 from connectorkit.fork import renew_in_child
@@ -23,13 +27,17 @@ if TYPE_CHECKING:
     from connectorkit_slots.slot import Holding
     from connectorkit_slots.verbs import Claim
 
-__all__ = ["HEARTBEAT", "Heartbeat", "Lease"]
+__all__ = ["HEARTBEATS", "Heartbeat", "Lease"]
 
 _log = logging.getLogger(__name__)
 # So many slots a script renews, lest others wait for it.
 _BATCH: Final = 256
 # Seconds until what failed is tried again, at most.
 _AGAIN: Final = 1.0
+# Seconds for which a thread waits for something to do.
+_REST: Final = 60.0
+# Not the host's own, which it may have seeded; a child may have its parent's.
+_DICE: Final = random.Random()  # noqa: S311 - no secret
 
 
 @dataclass(eq=False, slots=True)
@@ -72,11 +80,17 @@ class Lease:
         if is_early:
             period = min(period / 4, _AGAIN)
         # By chance, so that not all processes come at once.
-        self.due = now + period * HEARTBEAT.dice.uniform(0.9, 1.0)
+        self.due = now + period * _DICE.uniform(0.9, 1.0)
 
 
 class Heartbeat:
-    """Renews the slots of all limiters of this process; there is one: `HEARTBEAT`."""
+    """Renews the slots that all limiters of this process have in one Redis."""
+
+    @classmethod
+    def of(cls, address: object) -> Heartbeat:
+        """Return the one of a Redis."""
+        # What is made for nothing is collected.
+        return HEARTBEATS.setdefault(address, cls())
 
     def __init__(self) -> None:
         self.after_fork()
@@ -84,9 +98,10 @@ class Heartbeat:
 
     def after_fork(self) -> None:
         """Hold nothing: the slots are the parent's, and so was the thread."""
-        # Not the host's own, which it may have seeded, nor those of the parent.
-        self.dice = random.Random()  # noqa: S311 - no secret
-        self._wake = threading.Condition(threading.RLock())
+        # Taken as it is, not through the condition: a signal's handler may raise there
+        # when it has the lock, and nobody would ever give it back.
+        self._lock = threading.RLock()
+        self._wake = threading.Condition(self._lock)
         self._leases: dict[str, Lease] = {}
         self._releases: list[Release] = []
         self._thread: threading.Thread | None = None
@@ -95,46 +110,44 @@ class Heartbeat:
 
     def add(self, lease: Lease) -> None:
         """Renew a slot until it is dropped or lost."""
-        with self._wake:
+        with self._lock:
             self._leases[lease.holding.token] = lease
             self._see_to(lease.seconds_left)
 
     def drop(self, token: str) -> None:
         """Renew a slot no more."""
-        with self._wake:
+        with self._lock:
             self._leases.pop(token, None)
 
     def leave(self, desk: Desk[Any]) -> None:
         """Renew no slot of a limiter any more."""
-        with self._wake:
+        with self._lock:
             its = [token for token, it in self._leases.items() if it.desk is desk]
             for token in its:
                 del self._leases[token]
 
     def release(self, release: Release) -> None:
         """Tell Redis that a slot is over, as soon as it can be told."""
-        with self._wake:
+        with self._lock:
             self._releases.append(release)
             self._see_to(0.0)
 
     def renew(self, desk: Desk[Any]) -> None:
         """Renew all slots of a limiter now."""
-        with self._wake:
+        with self._lock:
             leases = [lease for lease in self._leases.values() if lease.desk is desk]
         self._renew(leases)
 
     def beat(self) -> None:
         """Do what is due."""
-        with self._wake:
+        with self._lock:
             leases = list(self._leases.values())
             releases, self._releases = self._releases, []
         # First of all, since this process may have been stopped meanwhile.
         leases = [lease for lease in leases if not lease.holding.lost]
-        due = {lease.desk.store.address for lease in leases if lease.due <= lease.now}
         try:
-            for address in due:
-                its = [it for it in leases if it.desk.store.address == address]
-                self._renew(lease for lease in its if lease.is_worth_it)
+            if any(lease.due <= lease.now for lease in leases):
+                self._renew(lease for lease in leases if lease.is_worth_it)
         finally:
             self._give_back(releases)
 
@@ -149,22 +162,30 @@ class Heartbeat:
             self._wake.notify()
 
     def _run(self) -> None:
-        while True:
-            with self._wake:
-                seconds = self._seconds_left()
-                if seconds == math.inf and self._was_woken:
-                    # Lest each of many short slots wake it.
-                    seconds = _AGAIN
-                self._was_woken = False
-                if seconds > 0:
-                    self._wakes_at = time.monotonic() + seconds
-                    self._wake.wait(None if seconds == math.inf else seconds)
-                    self._wakes_at = -math.inf
+        while self._rested():
             try:
                 self.beat()
-            except Exception:  # noqa: BLE001 - nobody else would renew anything
+            except BaseException:  # noqa: BLE001 - nobody else would renew anything
                 _log.exception("Slots could not be renewed.")
                 time.sleep(_AGAIN)
+
+    def _rested(self) -> bool:
+        """Wait until something is due; False if nothing was for long."""
+        with self._lock:
+            seconds = self._seconds_left()
+            is_idle = seconds == math.inf and not self._was_woken
+            if seconds == math.inf:
+                # Lest each of many short slots wake it.
+                seconds = _REST if is_idle else _AGAIN
+            self._was_woken = False
+            if seconds > 0:
+                self._wakes_at = time.monotonic() + seconds
+                self._wake.wait(seconds)
+                self._wakes_at = -math.inf
+            if is_idle and self._seconds_left() == math.inf:
+                self._thread = None
+                return False
+            return True
 
     def _seconds_left(self) -> float:
         lasting = [lease.seconds_left for lease in self._leases.values()]
@@ -201,6 +222,7 @@ class Heartbeat:
         else:
             _log.error("Redis refused to renew slots: %s", error)
         for lease in batch:
+            lease.holding.is_doubtful = True
             lease.put_off(lease.now, is_early=True)
 
     def _renewed(self, batch: list[Lease], sent: float, answer: Any) -> None:
@@ -237,7 +259,7 @@ class Heartbeat:
                 if isinstance(answer, Exception):
                     each.due = each.desk.rules.clock() + _AGAIN
                     waiting.append(each)
-        with self._wake:
+        with self._lock:
             self._releases += waiting
 
 
@@ -253,4 +275,4 @@ def _batches(leases: Iterable[Lease]) -> list[list[Lease]]:
     ]
 
 
-HEARTBEAT: Final = Heartbeat()
+HEARTBEATS: Final[WeakValueDictionary[object, Heartbeat]] = WeakValueDictionary()

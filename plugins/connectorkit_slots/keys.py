@@ -41,8 +41,11 @@ class Keys:
         """Return those of a namespace.
 
         Raises:
+            TypeError: It is no text.
             ValueError: It cannot be a hash tag.
         """
+        if not isinstance(namespace, str):
+            raise TypeError(f"A namespace has to be a text, not {namespace!r}.")
         if not namespace or {*"{}"} & {*namespace} or not namespace.isprintable():
             raise ValueError(
                 f"{namespace!r} is no namespace: it needs a character, and no brace."

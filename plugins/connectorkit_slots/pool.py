@@ -44,17 +44,23 @@ class WarmPool(ConnectionPool):
         super().release(connection)
         return super().get_connection(*args, **kwargs)
 
-    def release(self, connection: Any) -> None:
-        """Take a connection back."""
+    def keep(self, connection: Any) -> None:
+        """Take a connection back that is good for the next one as it is.
+
+        Whoever uses redis-py's own `release` does not say so of it.
+        """
         self._checkpid()
         # redis-py says it by a name of its own from version 8 on only.
-        is_connected = connection._sock is not None
-        if is_connected and self.owns_connection(connection):
+        if connection._sock is not None and self.owns_connection(connection):
             self._warm.append((time.monotonic(), connection))
-            return
+        else:
+            self.release(connection)
+
+    def release(self, connection: Any) -> None:
+        """Take a connection back; if it broke, all others are looked at again."""
         super().release(connection)
-        # It broke; perhaps the others did.
-        self._cool()
+        if connection._sock is None:
+            self._cool()
 
     def disconnect(self, inuse_connections: bool = True) -> None:
         """Close all connections."""

@@ -68,8 +68,10 @@ class Holding:
         scopes: How far each scope was used when it was given: "org:…", "global" and
             those that the host named.
         lease: Seconds for which it lasts without a renewal.
+        is_doubtful: Whether a renewal was sent that nobody heard of.
     """
 
+    is_doubtful = False
     give_back: Callable[[Holding], Any]
 
     def __init__(  # noqa: PLR0913 - a record

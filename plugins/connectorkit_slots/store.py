@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
 
     from connectorkit_slots.verbs import Ask
 
-__all__ = ["AsyncStore", "Away", "Store", "client_of", "redis_py"]
+__all__ = ["AsyncStore", "Away", "Store", "client_of", "is_refusal", "redis_py"]
 
 _EXHAUSTED: Final = "No connection available."
 _UNREACHABLE: Final = "Redis Cluster cannot be connected"
+# What a script runs into, as versions before 7 tell it.
+_WITHIN: Final = re.compile(r"-(READONLY|CLUSTERDOWN|MASTERDOWN|TRYAGAIN)\b|^BUSY ")
 
 
 class Away(Exception):
@@ -61,6 +64,8 @@ def is_away(error: Exception) -> bool:
         return False
     if isinstance(error, found.ConnectionError):
         return str(error) != _EXHAUSTED
+    if type(error) is found.ResponseError:
+        return _WITHIN.search(str(error)) is not None
     if isinstance(error, found.RedisClusterException):
         is_uncovered = isinstance(error, found.SlotNotCoveredError)
         return is_uncovered or str(error).startswith(_UNREACHABLE)
@@ -94,6 +99,8 @@ def client_of(
         "retry": module.retry.Retry(redis.backoff.NoBackoff(), 0),
         # With the newer protocol redis-py does not see that a connection was closed.
         "protocol": 2,
+        # Threads that ask at once are no reason to refuse any of them.
+        "max_connections": 2**31,
     }
     try:
         if is_cluster:
@@ -120,6 +127,11 @@ def client_of(
         ) from error
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Tell whether Redis has said no, or was not asked: nothing was given."""
+    return isinstance(error, redis_py().exceptions.RedisError)
+
+
 class Store:
     """A client for threads."""
 
@@ -135,8 +147,13 @@ class Store:
             )
         self._no_script = redis.exceptions.NoScriptError
         self._refusal = redis.exceptions.ResponseError
+        self._broken = redis.exceptions.ConnectionError
         # Whose slots are renewed in one round trip; in memory only.
-        self.address: object = (not self.is_cluster and _address(client)) or self
+        self.address: object = self
+        if not self.is_cluster:
+            pool = client.connection_pool
+            self._keep = getattr(pool, "keep", pool.release)
+            self.address = _address(pool) or self
 
     def run(self, ask: Ask) -> Any:
         """Run a script.
@@ -155,11 +172,22 @@ class Store:
 
     def _sent(self, *words: str | int) -> Any:
         """Send a command as the client would, who takes half as long again for it."""
+        command = [_packed(words)]
+        try:
+            return self._exchanged(command)
+        except self._broken as error:
+            # Redis has closed it, perhaps long ago: one connection is not all of it.
+            # Each script may be asked for twice, as its token says for what.
+            if is_away(error):
+                return self._exchanged(command)
+            raise
+
+    def _exchanged(self, command: list[bytes]) -> Any:
         pool = self.client.connection_pool
         connection = pool.get_connection()
         is_whole = False
         try:
-            connection.send_packed_command([_packed(words)])
+            connection.send_packed_command(command)
             try:
                 reply = connection.read_response()
             except self._refusal:
@@ -168,10 +196,12 @@ class Store:
             is_whole = True
             return reply
         finally:
-            if not is_whole:
+            if is_whole:
+                self._keep(connection)
+            else:
                 # Who was interrupted here leaves no answer to the next one.
                 connection.disconnect()
-            pool.release(connection)
+                pool.release(connection)
 
     def run_all(self, asks: Sequence[Ask]) -> list[Any]:
         """Run scripts in one round trip; what one of them raised is its answer.
@@ -271,14 +301,20 @@ def _cancellable() -> Iterator[None]:
 
 
 def _waits_for_ever(client: Any) -> bool:
-    its = client.connection_pool.connection_kwargs
-    return "socket_timeout" in its and its["socket_timeout"] is None
+    pool = client.connection_pool
+    # What stands in neither is redis-py's affair, by its version.
+    connection = pool.connection_class(**pool.connection_kwargs)
+    return connection.socket_timeout is None
 
 
-def _address(client: Any) -> object:
-    """Return where a client leads; None if it does not say, as by a Sentinel."""
-    its = client.connection_pool.connection_kwargs
-    if not (its.get("host") or its.get("path")):
+def _address(pool: Any) -> object:
+    """Return where a pool of ours leads, and how; None for what the host has made."""
+    from connectorkit_slots.pool import WarmPool
+
+    if not isinstance(pool, WarmPool):
         return None
-    names = ("host", "port", "path", "db", "username", "password")
-    return tuple(its.get(name) for name in names)
+    its = pool.connection_kwargs
+    of_host = {
+        name: each for name, each in its.items() if isinstance(each, str | int | float)
+    }
+    return pool.connection_class, frozenset(of_host.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any, Literal
 
 from connectorkit.events import SlotDecided, SlotsUsed
@@ -33,7 +34,7 @@ class Teller:
         if self._emit is not None:
             try:
                 self._emit(event)
-            except (Exception, SystemExit):  # noqa: BLE001 - it never breaks a call
+            except (Exception, SystemExit, CancelledError):  # noqa: BLE001 - breaks no call
                 _log.exception("A listener failed on %r.", event)
 
     def decided(

@@ -40,6 +40,11 @@ local function granted(score, reaped, counts, more)
     {'granted', epoch, score + window - now, reaped, counts, limits, more})
 end
 
+-- It was given up before it was asked for: nobody hears this.
+if redis.call('ZSCORE', prefix .. 'revoked', token) then
+  return cjson.encode({'refused', epoch, 1, 0, 0, 0, 0})
+end
+
 local score = score_of(member)
 if score then
   -- It has one already: its scopes stay, and nobody is counted twice.
@@ -56,20 +61,13 @@ if score then
     if record.token then revoke(record) end
     record.token, record.held = token, mode == 'take'
     record.lease = mode == 'take' and lease or math.max(lease, record.lease or 0)
-  end
-  if not keep then
     local later = now + lease - window
-    score = mode == 'join' and math.max(score, later) or later
+    if not keep then score = mode == 'take' and later or math.max(score, later) end
+    put(member, score, record)
   end
-  put(member, score, record)
   local counts = {}
   for i, key in ipairs(keys) do counts[i] = used(key) end
   return granted(score, 0, counts, record.more)
-end
-
--- It was given up before it was asked for: nobody hears this.
-if redis.call('ZSCORE', prefix .. 'revoked', token) then
-  return cjson.encode({'refused', epoch, 1, 0, 0, 0, 0})
 end
 
 local everywhere, reaped = reap(global)
