@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import multiprocessing
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from redis import Redis
+from redis import Connection, Redis, ResponseError
 from redis.sentinel import Sentinel
 
 from connectorkit import ConnectorKit
 from connectorkit.testing import VirtualClock
 from connectorkit_slots import SlotLimiter, SlotLimitExceeded, SlotLost
-from connectorkit_slots.store import Store
+from connectorkit_slots.store import Away, Store
 from servers import RedisServer
 from slotting import Bench, Relay, beat, wait_until
 
@@ -130,6 +131,117 @@ def test_a_step_back_of_the_clock_lengthens_no_lease(bench: Bench) -> None:
     assert float(bench.redis.hget(state, "peak")) < ahead - hour + 50
 
 
+def test_an_interrupted_command_leaves_no_answer(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between question and answer: the next one would take it for its own."""
+    limiter = bench.limiter(org_limit=1)
+    limiter.acquire("org", "a")
+    send, usages = Connection.send_packed_command, limiter._desk.verbs.usages()
+
+    def interrupted(self: Connection, *args: Any, **kwargs: Any) -> None:
+        send(self, *args, **kwargs)  # type: ignore[no-untyped-call]
+        raise KeyboardInterrupt
+
+    for ask in (limiter.usages, lambda: limiter._desk.store.run_all([usages] * 2)):
+        monkeypatch.setattr(Connection, "send_packed_command", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ask()
+        monkeypatch.undo()
+        with pytest.raises(SlotLimitExceeded):
+            limiter.acquire("org", "b")
+
+
+def test_a_late_acquire_takes_nothing_over(bench: Bench) -> None:
+    """Who has given it up is not there to have what another one has."""
+    limiter = bench.limiter(org_limit=1)
+    desk = limiter._desk
+    late = desk.claim("org", "a", 600, None, is_taken=True)
+    desk.store.run(desk.verbs.release("org", "a", late.token))
+    with limiter.hold("org", "a") as slot:
+        desk.store.run(desk.ask(late))
+        beat()
+        assert not slot.lost
+    assert bench.members("org:org") == []
+
+
+def test_a_late_renewal_brings_nothing_back(bench: Bench) -> None:
+    """Nobody heard of it, and by now its slot is released."""
+    limiter = bench.limiter(org_limit=1)
+    slot = limiter.take("org", "a")
+    lease = limiter._desk.heartbeat._leases[slot.token]
+    limiter._desk.heartbeat._failed([lease], Away())
+    slot.release()
+    limiter._desk.store.run(limiter._desk.verbs.renew([(lease.claim, 0.0)]))
+    wait_until(lambda: bench.members("org:org") == [])
+
+
+def test_all_that_is_held_is_registered_before_more_is_given(bench: Bench) -> None:
+    """Redis forgot all of it, and one of them happened to be renewed."""
+    limiter = bench.limiter(org_limit=2)
+    with limiter.hold("org", "a") as first, limiter.hold("org", "b") as second:
+        bench.forget()
+        heartbeat = limiter._desk.heartbeat
+        heartbeat._renew([heartbeat._leases[first.token]])
+        with pytest.raises(SlotLimitExceeded):
+            limiter.acquire("org", "c")
+        assert not first.lost
+        assert not second.lost
+
+
+def test_an_admission_prolongs_no_holder(bench: Bench) -> None:
+    """A holder that is killed has its slot for its own lease."""
+    limiter = bench.limiter(org_limit=1)
+    with limiter.hold("org", "a", lease=30):
+        admitted = limiter.acquire("org", "a", lease=600)
+        assert admitted.deadline < time.monotonic() + 31
+        admitted.release()
+        assert limiter.usage("org").used == 1
+
+
+def test_a_full_redis_is_not_filled_further() -> None:
+    """What it refuses was not given, and there is nothing to give back."""
+    with RedisServer() as server:
+        bench = Bench(server)
+        limiter = bench.limiter()
+        limiter.usage("org")
+        bench.redis.config_set("maxmemory", 1)
+        for _ in range(3):
+            with pytest.raises(ResponseError, match="OOM"):
+                limiter.acquire("org", "a")
+        beat()
+        assert bench.keys() == set()
+        bench.close()
+
+
+def test_who_hangs_keeps_nobody_from_renewing(bench: Bench) -> None:
+    """Another Redis has a thread of its own, and so has a client of other bounds."""
+    limiters = [
+        bench.limiter(),
+        bench.limiter(),
+        bench.limiter(budget=0.5),
+        SlotLimiter.from_url("redis://elsewhere.invalid"),
+        SlotLimiter(Redis.from_url(bench.server.endpoint_url, socket_timeout=1)),
+    ]
+    heartbeats = [each._desk.heartbeat for each in limiters]
+    assert heartbeats[0] is heartbeats[1]
+    assert len(set(heartbeats)) == 4
+
+
+def test_schemes_are_not_mixed(bench: Bench) -> None:
+    """A start time would be taken for the end of a lease, or that for a start time."""
+    limiter = bench.limiter()
+    admitted = limiter.acquire("org", "a")
+    started = bench.limiter(scheme="started")
+    with pytest.raises(ValueError, match="scheme 'leases'"):
+        started.acquire("org", "b")
+    admitted.release()
+    bench.limiter(scheme="started", stale_cutoff=60).acquire("org", "b")
+    started.acquire("org", "c")
+    with pytest.raises(ValueError, match="scheme 'started 3600'"):
+        limiter.acquire("org", "d")
+
+
 def _full(claim: Any) -> Any:
     from connectorkit_slots.local import Full
 
@@ -149,20 +261,21 @@ def test_a_late_release_lasts_as_long_as_its_slot(bench: Bench) -> None:
     assert limiter.usage("org").used == 0
 
 
-def test_on_lost_may_end_the_program(bench: Bench) -> None:
-    """SystemExit in a callback ends no renewal of others."""
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError, ValueError])
+def test_on_lost_may_raise(bench: Bench, error: type[BaseException]) -> None:
+    """Whatever a callback raises ends no renewal of others."""
+
+    def leave(_slot: object) -> None:
+        raise error
+
     limiter = bench.limiter(org_limit=5, lease=0.6)
     other = limiter.take("org", "other")
-    gone = limiter.take("org", "gone", on_lost=lambda _slot: _leave())
+    gone = limiter.take("org", "gone", on_lost=leave)
     limiter.release("org", "gone")
     wait_until(lambda: gone.lost)
     time.sleep(0.8)
     assert not other.lost
     assert limiter.usage("org").used == 1
-
-
-def _leave() -> None:
-    raise SystemExit
 
 
 def test_an_error_of_one_redis_is_not_anothers(bench: Bench) -> None:

@@ -201,6 +201,31 @@ def test_one_thread_renews_all_limiters_in_one_round_trip(
     assert bench.keys() == {"state"}
 
 
+def test_slots_on_a_cluster_are_renewed(redis_cluster: RedisServer) -> None:
+    """And their keys outlive them."""
+    for bench in benches(redis_cluster):
+        clock = VirtualClock()
+        limiter = bench.limiter(lease=30, clock=clock)
+        slots = [limiter.take("org", execution) for execution in range(3)]
+        for scope in ("org:org", "global"):
+            bench.redis.expire(bench.prefix + scope, 50)
+        clock.advance(10)
+        beat()
+        assert all(slot.deadline > 38 for slot in slots)
+        for scope in ("org:org", "global", "records"):
+            assert bench.redis.ttl(bench.prefix + scope) > 86_400
+
+
+def test_who_cannot_be_renewed_is_looked_at_in_time(bench: Bench) -> None:
+    """The thread wakes when a lease is about to end, not when it is due again."""
+    clock = VirtualClock()
+    limiter = bench.limiter(lease=30, clock=clock)
+    slot = limiter.take("org", "a")
+    lease = limiter._desk.heartbeat._leases[slot.token]
+    lease.due = 100.0
+    assert lease.seconds_left == pytest.approx(29, abs=0.1)
+
+
 def test_holder_is_told_who_was_taken_over(bench: Bench) -> None:
     """The latest to hold an execution has its slot; the earlier one is told."""
     first = bench.limiter(org_limit=1, lease=0.3)

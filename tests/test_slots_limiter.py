@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from connectorkit import ConnectorKitError, Refused
 from connectorkit.testing import VirtualClock
 from connectorkit_slots import Share, SlotLimiter, SlotLimitExceeded, SlotLost, Usage
 from servers import RedisServer
-from slotting import Bench, benches, wait_until
+from slotting import Bench, beat, benches, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -337,7 +338,7 @@ def _sent(bench: Bench, call: Any) -> dict[str, int]:
 
 
 def test_each_verb_is_one_round_trip(plain: Bench) -> None:
-    """Acquire, refusal, release and usage send one EVALSHA each, a limit one HSET."""
+    """Each sends one EVALSHA, a limit one HSET, and nothing else."""
     limiter = plain.limiter(org_limit=1)
 
     def refused() -> None:
@@ -355,10 +356,34 @@ def test_each_verb_is_one_round_trip(plain: Bench) -> None:
     for verb in [*verbs]:
         verb()
     for verb in verbs:
-        sent = _sent(plain, verb)
-        assert sent["evalsha"] == 1
-        assert not sent.get("eval")
-        assert not sent.get("script")
+        with plain.redis.monitor() as heard:
+            verb()
+            plain.redis.echo("over")
+            sent = []
+            for each in iter(heard.next_command, None):
+                if each["command"].startswith("ECHO over"):
+                    break
+                if each["client_type"] != "lua":
+                    sent.append(each["command"].partition(" ")[0])
+        assert sent == ["EVALSHA"]
+    assert _sent(plain, lambda: limiter.set_limit("org", 3))["hset"] == 1
+
+
+def test_age_of_the_oldest(plain: Bench) -> None:
+    """It is counted from when a slot was given, whatever was renewed or forgotten."""
+    clock = VirtualClock()
+    limiter = plain.limiter(lease=30, clock=clock)
+    with limiter.hold("org", "a"):
+        record = json.loads(plain.redis.hget(f"{plain.prefix}records", "org/a"))
+        record["started"] -= 100
+        plain.redis.hset(f"{plain.prefix}records", "org/a", json.dumps(record))
+        for usage in (limiter.usage("org"), *limiter.usages()):
+            assert usage.oldest == pytest.approx(100, abs=5)
+    with limiter.hold("org", "b"):
+        clock.advance(20)
+        plain.forget()
+        beat()
+        assert limiter.usage("org").oldest == pytest.approx(20, abs=5)
 
 
 def test_usage_writes_nothing(plain: Bench) -> None:

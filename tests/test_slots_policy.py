@@ -1034,3 +1034,11 @@ assert notes.call("query", "read", lambda: current(notes.pipeline.scope)) is Non
 assert not {"redis", "connectorkit_slots"} & {*sys.modules}
 """
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_slots_of_a_cluster(redis_cluster: RedisServer) -> None:
+    """The policy counts on a cluster, too."""
+    street = Street(redis_cluster.endpoint_url)
+    table = {"url": street.url, "limit": 1, "cluster": True}
+    assert street.connector(slots=table).call("query", "read", lambda: 42) == 42
+    street.close()

@@ -195,6 +195,13 @@ def test_environment_without_a_number(
     assert Rules.of({"org_limit": 3}).lease == 30
 
 
+def test_a_lease_goes_with_leases_only(bench: Bench, org: str) -> None:
+    """A start time is when a slot was given, and no other time."""
+    limiter = bench.limiter(scheme="started")
+    with pytest.raises(ValueError, match="stale cutoff"):
+        limiter.acquire(org, "a", lease=600)
+
+
 def test_options_that_do_not_exist() -> None:
     """A misspelt option or word is an error, wherever it stands."""
     with pytest.raises(TypeError, match="'leese'"):

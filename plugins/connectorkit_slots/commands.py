@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
@@ -19,12 +19,15 @@ from connectorkit.cli.places import sentence
 from connectorkit.config import reveal
 from connectorkit.errors import ConfigError, ConnectorKitError
 from connectorkit_slots.errors import SlotsUnavailable
+from connectorkit_slots.keys import Keys
 from connectorkit_slots.limiter import SlotLimiter
+from connectorkit_slots.store import Away, Store, client_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from connectorkit.cli.session import Session
+    from connectorkit_slots.options import SlotOptions
     from connectorkit_slots.slot import Usage
 
 __all__ = ["slots"]
@@ -66,17 +69,10 @@ def limiting(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def run(session: Session, **given: Any) -> None:
-        names = given.pop("names")
-        with _telling_of_redis():
-            limiter = _limiter(
-                _url(session, given.pop("url")),
-                cluster=given.pop("cluster"),
-                namespace=given.pop("namespace"),
-                names=names,
-                scheme="started" if names == "source" else "leases",
-            )
-            with limiter:
-                function(session, limiter, **given)
+        url = _url(session, given.pop("url"))
+        which = {name: given.pop(name) for name in ("cluster", "namespace", "names")}
+        with _telling_of_redis(), _limiter(url, **which) as limiter:
+            function(session, limiter, **given)
 
     for option in (
         click.option(
@@ -196,14 +192,31 @@ def clear(session: Session, limiter: SlotLimiter, *, org: str, yes: bool) -> Non
     _done(session, {"organization": org, "cleared": limiter.clear(org)})
 
 
-def _limiter(url: str, **options: Any) -> SlotLimiter:
-    try:
+@contextlib.contextmanager
+def _limiter(
+    url: str, *, cluster: bool, namespace: str, names: Literal["own", "source"]
+) -> Iterator[SlotLimiter]:
+    """Make a limiter of the scheme that the programs use there."""
+    keys = Keys.source() if names == "source" else Keys.own(namespace)
+    with contextlib.closing(client_of(url, _BUDGET, is_cluster=cluster)) as client:
+        try:
+            noted = Store(client).command("HGET", keys.state, "scheme")
+        except Away as error:
+            raise SlotsUnavailable("Redis is away.") from error.__cause__
+        text = noted.decode() if isinstance(noted, bytes) else noted or ""
+        scheme, _, cutoff = text.partition(" ")
         # What is said here is true, or an error.
-        return SlotLimiter.from_url(url, budget=_BUDGET, on_error="closed", **options)
-    except ConnectorKitError:
-        raise
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        options: SlotOptions = {
+            "namespace": namespace,
+            "names": names,
+            "on_error": "closed",
+        }
+        if scheme == "started":
+            options |= {"scheme": "started", "stale_cutoff": float(cutoff)}
+        elif names == "source":
+            options |= {"scheme": "started"}
+        with SlotLimiter(client, **options) as limiter:
+            yield limiter
 
 
 def _url(session: Session, given: str | None) -> str:

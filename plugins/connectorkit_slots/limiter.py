@@ -77,11 +77,11 @@ class SlotLimiter:
         Raises:
             MissingExtra: redis-py is not installed.
             ValueError: The URL cannot be read, or an option is out of bounds.
-            SlotsUnavailable: No node of the cluster can be reached.
         """
         budget = checked_seconds("budget", budget)
-        limiter = cls(client_of(url, budget, is_cluster=cluster), **options)
-        limiter._owned = limiter._store.client
+        client = client_of(url, budget, is_cluster=cluster)
+        limiter = cls(client, **options)
+        limiter._owned = client
         return limiter
 
     # For an execution

@@ -141,6 +141,11 @@ class Rules:
             clock=its.get("clock", SYSTEM_CLOCK),
         )
 
+    @property
+    def scheme(self) -> str:
+        """What scores are, and for how long: as it is noted in Redis."""
+        return f"started {self.window:g}" if self.is_started else "leases"
+
     def lasting(self, lease: float | None) -> float:
         """Return for how many seconds a slot lasts if this was asked for.
 

@@ -82,7 +82,8 @@ class Slots(Policy):
         super().__init__(settings)
         try:
             # Connects to nobody.
-            client_of(settings.url.get_secret_value(), 0.1, is_cluster=False)
+            url = settings.url.get_secret_value()
+            client_of(url, 0.1, is_cluster=settings.cluster)
         except ValueError as error:
             raise ConfigError(f"Policy 'slots': {error}") from None
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from connectorkit import MissingExtra
-from connectorkit.fork import importing
-from connectorkit_slots.errors import SlotsUnavailable
+from connectorkit.fork import importing, renew_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,10 +84,11 @@ def client_of(
 ) -> Any:
     """Return a client that waits for no longer, and does not try again.
 
+    It connects when it is first asked.
+
     Raises:
         MissingExtra: redis-py is not installed.
         ValueError: The URL cannot be read.
-        SlotsUnavailable: No node of the cluster can be reached.
     """
     redis = redis_py()
     from connectorkit_slots.pool import WarmPool
@@ -103,6 +105,8 @@ def client_of(
         "max_connections": 2**31,
     }
     try:
+        if is_cluster and not is_async:
+            return LateCluster(url, options)
         if is_cluster:
             return module.RedisCluster.from_url(url, **options)
         pool = (module.ConnectionPool if is_async else WarmPool).from_url(
@@ -118,13 +122,39 @@ def client_of(
             "unix://, with a password that is quoted as in all URLs, and no options "
             "but redis-py's."
         ) from None
-    except Exception as error:
-        if not is_away(error):
-            raise
-        raise SlotsUnavailable(
-            "No node of the Redis Cluster can be reached, so it is not known which "
-            "one has the slots; try again."
-        ) from error
+
+
+class LateCluster:
+    """A client of a cluster, which redis-py would look for when it is made.
+
+    Raises:
+        ValueError: The URL cannot be read.
+    """
+
+    def __init__(self, url: str, options: dict[str, Any]) -> None:
+        redis_py().connection.parse_url(url)
+        self._make = partial(redis_py().RedisCluster.from_url, url, **options)
+        self._made: Any = None
+        self.after_fork()
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """Take a new lock: a thread of the parent may have held the old one."""
+        self._lock = threading.Lock()
+
+    def client(self) -> Any:
+        """Return the client; what says that no node can be reached is redis-py's."""
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    def close(self) -> None:
+        """Close it."""
+        with self._lock:
+            made, self._made = self._made, None
+        if made is not None:
+            made.close()
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -137,8 +167,8 @@ class Store:
 
     def __init__(self, client: Any) -> None:
         redis = redis_py()
-        self.client = client
-        self.is_cluster = isinstance(client, redis.RedisCluster)
+        self._client = client
+        self.is_cluster = isinstance(client, redis.RedisCluster | LateCluster)
         if not self.is_cluster and _waits_for_ever(client):
             raise ValueError(
                 "The client of Redis has no socket_timeout: a Redis that hangs would "
@@ -154,6 +184,12 @@ class Store:
             pool = client.connection_pool
             self._keep = getattr(pool, "keep", pool.release)
             self.address = _address(pool) or self
+
+    @property
+    def client(self) -> Any:
+        """The client; to ask for it may look for a cluster."""
+        late = self._client
+        return late.client() if isinstance(late, LateCluster) else late
 
     def run(self, ask: Ask) -> Any:
         """Run a script.

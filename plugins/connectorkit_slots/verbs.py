@@ -116,7 +116,13 @@ class Verbs:
         keys = rules.keys
         self._keys = (keys.state, keys.records, keys.of(GLOBAL))
         is_told = rules.emit is not None
-        common = [rules.window, rules.is_started, ceil(rules.key_ttl), is_told]
+        common = [
+            rules.window,
+            rules.is_started,
+            ceil(rules.key_ttl),
+            is_told,
+            rules.scheme,
+        ]
         self._common = json.dumps(common)
         self._acquire = Script.load("acquire")
         self._renew = Script.load("renew")
@@ -140,12 +146,12 @@ class Verbs:
             ),
         )
 
-    @staticmethod
-    def acquired(claim: Claim, reply: Reply) -> Granted | RefusedBy | Moved:
+    def acquired(self, claim: Claim, reply: Reply) -> Granted | RefusedBy | Moved:
         """Read the answer.
 
         Raises:
-            ValueError: The execution's ID is another organisation's.
+            ValueError: The execution's ID is another organisation's, or others use
+                another scheme there.
         """
         word, epoch, *rest = json.loads(reply)
         if word == "moved":
@@ -158,6 +164,12 @@ class Verbs:
             raise ValueError(
                 f"Execution {claim.execution_id!r} has a slot of another organization: "
                 "with names='source' its ID has to be its own among all of them."
+            )
+        if word == "mixed":
+            raise ValueError(
+                f"The keys {self._rules.keys.prefix}… are used with the scheme "
+                f"{rest[0]!r}, whose slots this limiter ({self._rules.scheme!r}) would "
+                "take for others: use that scheme, or a namespace of its own."
             )
         left, reaped, counts, limits, *more = rest
         shares = zip(claim.scopes, counts, limits, strict=True)

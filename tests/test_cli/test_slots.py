@@ -176,6 +176,32 @@ def test_set_takes_whole_numbers(cli: Cli, space: str, limit: str) -> None:
     assert result.exit_code == exits.USAGE
 
 
+@pytest.mark.parametrize("names", ["own", "source"])
+def test_start_times(cli: Cli, url: str, space: str, names: Any) -> None:
+    """It goes by the scheme and the cutoff of the programs, which Redis knows."""
+    options: Any = {"scheme": "started", "names": names, "stale_cutoff": 7200}
+    given = ("--namespace", space, "--names", names)
+    with SlotLimiter.from_url(url, namespace=space, **options) as programs:
+        programs.acquire(f"{space}!", "a")
+        programs.acquire(f"{space}!", "b")
+        shown = cli("slots", "show", f"{space}!", "--json", *given).stdout
+        assert json.loads(shown)["used"] == 2
+        asked = cli("slots", "clear", f"{space}!", *given, stdin="n\n")
+        assert "all 2 slots" in asked.stderr
+        assert programs.usage(f"{space}!").used == 2
+        cli("slots", "clear", f"{space}!", "--yes", *given)
+        assert programs.usage(f"{space}!").used == 0
+
+
+def test_a_cluster(cli: Cli, redis_cluster: RedisServer) -> None:
+    """Slots of a cluster are asked for at any of its nodes."""
+    address = ("--cluster", "--url", redis_cluster.endpoint_url)
+    assert cli("slots", "set", "org_42", "3", *address).exit_code == exits.OK
+    shown = cli("slots", "show", "org_42", "--json", *address).stdout
+    assert json.loads(shown)["limit"] == 3
+    assert cli("slots", "unset", "org_42", *address).exit_code == exits.OK
+
+
 def test_release(cli: Cli, limiter: SlotLimiter, space: str) -> None:
     """One slot goes; to do it again is no error."""
     limiter.acquire("org_42", "one")

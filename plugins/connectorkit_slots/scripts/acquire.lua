@@ -7,16 +7,24 @@ local member, token, known_epoch = ARGV[3], ARGV[4], ARGV[5]
 
 local keys = {unpack(KEYS, 4)}
 keys[#keys + 1] = global
-local scopes, fields = {}, {'epoch', 'peak'}
+local scopes, fields = {}, {'epoch', 'peak', 'scheme'}
 for i, key in ipairs(keys) do
   scopes[i] = scope_of(key)
-  fields[i + 2] = 'limit:' .. scopes[i]
+  fields[i + 3] = 'limit:' .. scopes[i]
 end
 local known = redis.call('HMGET', state, unpack(fields))
 local epoch, peak = epoch_of(known[1]), tonumber(known[2] or nil) or 0
 if known_epoch ~= '' and known_epoch ~= epoch then
   -- Those that have slots come first.
   return cjson.encode({'moved', epoch})
+end
+if known[3] ~= scheme then
+  -- Start times of another cutoff are start times. But leases would be taken for them.
+  local is_like = not known[3] or keep and string.match(known[3], '^started')
+  if not is_like and redis.call('ZCARD', global) > 0 then
+    return cjson.encode({'mixed', epoch, known[3]})
+  end
+  redis.call('HSET', state, 'scheme', scheme)
 end
 if now > peak + 0.1 then redis.call('HSET', state, 'peak', text(now)) end
 
@@ -33,7 +41,7 @@ if now < peak - 1 then
 end
 
 local limits = {}
-for i = 1, #keys do limits[i] = limit_of(known[i + 2], given[i]) or 0 end
+for i = 1, #keys do limits[i] = limit_of(known[i + 3], given[i]) or 0 end
 
 local function granted(score, reaped, counts, more)
   return cjson.encode(

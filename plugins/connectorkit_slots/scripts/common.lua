@@ -4,11 +4,12 @@
 -- A score at or below `bound` has lapsed. With leases it is when the slot lapses and
 -- `window` is 0; with start times it is when it was given and `window` the cutoff.
 -- KEYS: state, records, global, then those of the verb. ARGV: as JSON window, whether
--- scores are start times, seconds for which keys last, and whether anybody wants to
--- know how many slots are left in use; then those of the verb. Answers are JSON.
+-- scores are start times, seconds for which keys last, whether anybody wants to know
+-- how many slots are left in use, and the scheme's name; then those of the verb.
+-- Answers are JSON.
 local state, records, global = KEYS[1], KEYS[2], KEYS[3]
 local prefix = string.sub(state, 1, -6)
-local window, keep, key_seconds, is_told = unpack(cjson.decode(ARGV[1]))
+local window, keep, key_seconds, is_told, scheme = unpack(cjson.decode(ARGV[1]))
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
 local bound = now - window
@@ -28,6 +29,21 @@ end
 local function score_of(member)
   local score = tonumber(redis.call('ZSCORE', global, member) or nil)
   return score and score > bound and score or nil
+end
+
+-- Since when each of many has its slot, and its first scope. To decode all of their
+-- records would keep others waiting, so only names that JSON has to escape are.
+local function each_of(members, tell)
+  for i = 1, #members, 1000 do
+    local last = math.min(i + 999, #members)
+    local found = redis.call('HMGET', records, unpack(members, i, last))
+    for j, record in ipairs(found) do
+      local started = record and string.match(record, '"started":([^,}]+)')
+      local scope = record and (string.match(record, '"scopes":%["([^"\\]+)"')
+        or cjson.decode(record).scopes[1])
+      tell(members[i + j - 1], tonumber(started or nil), scope)
+    end
+  end
 end
 
 local function record_of(member)

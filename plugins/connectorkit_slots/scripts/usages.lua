@@ -1,21 +1,16 @@
 -- Reads, and writes nothing. Answers, for each organisation, with the name of its
 -- scope, used, stored limit (0 for none) and the age of the oldest.
-local found = redis.call(
-  'ZRANGEBYSCORE', global, live, '+inf', 'WITHSCORES')
 local names, counts, oldest = {}, {}, {}
-for i = 1, #found, 2 do
-  local record = record_of(found[i])
+each_of(redis.call('ZRANGEBYSCORE', global, live, '+inf'), function(_, started, name)
   -- One that the source's own code has taken does not say whose it is.
-  local name = record and record.scopes[1]
-  if name then
-    if not counts[name] then
-      names[#names + 1] = name
-      counts[name], oldest[name] = 0, now
-    end
-    counts[name] = counts[name] + 1
-    oldest[name] = math.min(oldest[name], record.started)
+  if not name then return end
+  if not counts[name] then
+    names[#names + 1] = name
+    counts[name], oldest[name] = 0, now
   end
-end
+  counts[name] = counts[name] + 1
+  oldest[name] = math.min(oldest[name], started)
+end)
 local answer = {}
 for _, name in ipairs(names) do
   local limit = valid(redis.call('HGET', state, 'limit:' .. name)) or 0
