@@ -76,7 +76,9 @@ if os.getppid() == int(sys.argv[1]):
 """
 
 # The emulator's own command offers neither a free port nor a backlog: with the
-# library's 5, parallel clients wait a second for their SYN to be sent again.
+# library's 5, parallel clients wait a second for their SYN to be sent again. And at
+# each change it writes all that it knows, and ever deleted, to a file that only its
+# next start would read: after a thousand tests a request would take 50 ms.
 _GCS_EMULATOR = """
 import sys
 from functools import partial
@@ -87,6 +89,7 @@ from gcp_storage_emulator.storage import Storage
 class Server(HTTPServer):
     request_queue_size = 256
 
+Storage._write_config_to_file = lambda _self: None
 handler = partial(RequestHandler, Storage(use_memory_fs=True))
 server = Server((sys.argv[1], int(sys.argv[2])), handler)
 print(f"http://{sys.argv[1]}:{server.server_port}", flush=True)
