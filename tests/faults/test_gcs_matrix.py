@@ -39,7 +39,6 @@ from connectorkit.testing import (
     ReplaceObject,
     ResetBeforeReply,
     ResetMidBody,
-    Stall,
     Status,
     Truncate,
     VirtualClock,
@@ -47,7 +46,7 @@ from connectorkit.testing import (
 )
 from connectorkit_gcs.filesystem import ConnectorGCSFileSystem
 from connectorkit_gcs.json_client import HttpError
-from faults.impatient import Impatient, TeachesImpatience
+from faults.impatient import Impatient, Silence, TeachesImpatience, impatience
 from servers import GcsEmulator
 
 if TYPE_CHECKING:
@@ -230,7 +229,6 @@ def places(
         each.clear()
     listening.heal()
     listening.clear()
-    Impatient.forget()
 
 
 @pytest.fixture
@@ -430,6 +428,12 @@ def test_answer_for_good(name: str, status: int, place: Place, tmp_path: Path) -
     assert place.content() == _OLD
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """Let the policy `impatient` limit what is known to stall."""
+    yield from impatience(monkeypatch)
+
+
 # A request to an upload does not tell whose it is: who begins one is by itself.
 _TOGETHER = [name for name in _CALLS if name != "write_start"]
 
@@ -437,23 +441,24 @@ _TOGETHER = [name for name in _CALLS if name != "write_start"]
 @pytest.mark.parametrize(
     ("fault", "often", "names"),
     [
-        (Stall(), "once", _TOGETHER),
-        (Stall(), "once", ["write_start"]),
+        (Silence(), "once", _TOGETHER),
+        (Silence(), "once", ["write_start"]),
         # Who cannot begin one is in nobody's way.
-        (Stall(), "for ever", [*_CALLS]),
+        (Silence(), "for ever", [*_CALLS]),
         # Of an answer without a body not even the head comes, yet the server did it.
-        (Stall(at=0.5), "once", _TOGETHER),
-        (Stall(at=0.5), "once", ["write_start"]),
-        (Stall(at=0.5), "for ever", [*_CALLS]),
+        (Silence(at=0.5), "once", _TOGETHER),
+        (Silence(at=0.5), "once", ["write_start"]),
+        (Silence(at=0.5), "for ever", [*_CALLS]),
     ],
     ids=lambda value: "" if isinstance(value, list) else str(value),
 )
+@pytest.mark.usefixtures("impatient")
 def test_stall(
     fault: Fault, often: str, names: list[str], places: Places, tmp_path: Path
 ) -> None:
     """A server that falls silent costs an attempt each time, and no more.
 
-    All calls at a time: their attempts end when their time is up.
+    All calls at a time: their attempts end when all of them have met the silence.
     """
     at = {name: places() for name in names}
     fs, times = at[names[0]].fs("impatient"), 1 if often == "once" else None
@@ -482,14 +487,14 @@ def test_stall(
         asked = [each for each in log if _is_of(place, operation)(each)]
         if often == "once":
             _assert_done(name, result, place)
-            further = 2 if name == "write_part" and fault == Stall() else 1
+            further = 2 if name == "write_part" and fault == Silence() else 1
             assert len(asked) == _USUAL.get(name, 1) + further
         else:
             assert isinstance(result, AttemptTimedOut)
             assert f"{_ATTEMPTS} attempts" in result.__notes__[0]
             assert len(asked) == _ATTEMPTS
             allowed: set[bytes | None] = {_OLD}
-            if fault != Stall() and name in {"put", "rm"}:
+            if fault != Silence() and name in {"put", "rm"}:
                 allowed = {_NEW if name == "put" else None}
             assert place.content() in allowed
 

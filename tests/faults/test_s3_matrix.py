@@ -28,13 +28,12 @@ from connectorkit.testing import (
     ReplaceObject,
     ResetBeforeReply,
     ResetMidBody,
-    Stall,
     Status,
     Truncate,
     WholeForRange,
 )
 from connectorkit_s3.faults import classify
-from faults.impatient import Impatient, TeachesImpatience
+from faults.impatient import Impatient, Silence, impatience
 from faults.s3_places import ATTEMPTS, RETRY, Place
 
 if TYPE_CHECKING:
@@ -506,17 +505,16 @@ def test_listing_that_changes(
 
 
 @pytest.fixture
-def impatient() -> Iterator[object]:
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """Make a plugin with the policy `impatient`."""
-    yield TeachesImpatience()
-    Impatient.forget()
+    yield from impatience(monkeypatch)
 
 
 _STALLS = {
-    "silence": Kind(Stall(), verdict="timeout", error=AttemptTimedOut),
+    "silence": Kind(Silence(), verdict="timeout", error=AttemptTimedOut),
     # Of an answer without a body not even the head comes, yet the server did it.
     "half an answer": Kind(
-        Stall(at=0.5), verdict="timeout", error=AttemptTimedOut, may_be_done=True
+        Silence(at=0.5), verdict="timeout", error=AttemptTimedOut, may_be_done=True
     ),
 }
 
@@ -529,7 +527,6 @@ _STALLS = {
         ("minio", "silence", "once"),
         ("minio", "silence", "for ever"),
         ("s3", "half an answer", "once"),
-        # At one server of the two: each of these takes three seconds in earnest.
         ("minio", "half an answer", "for ever"),
     ],
 )
@@ -543,7 +540,7 @@ def test_stall(  # noqa: PLR0913, PLR0917 - each is an input
 ) -> None:
     """A server that falls silent costs an attempt each time, and no more.
 
-    All deeds at a time: their attempts end when their time is up.
+    All deeds at a time: their attempts end when all of them have met the silence.
     """
     place, kind = places(type_id), _STALLS[fault]
     usual = {name: _requests(place, DEEDS[name], tmp_path) for name in DEEDS}
