@@ -96,16 +96,7 @@ print(f"http://{sys.argv[1]}:{server.server_port}", flush=True)
 server.serve_forever()
 """
 
-# moto looks its 180 modules up on disk for each request, and prints a line about it.
-_MOTO = """
-import functools, sys
-from moto import backends, server
-modules = functools.cache(lambda look=backends.list_of_moto_modules: {*look()})
-backends.list_of_moto_modules = modules
-server.MotoRequestHandler.log_request = lambda *_about: None
-server.MotoRequestHandler.protocol_version = "HTTP/1.1"
-server.main(["-H", sys.argv[1], "-p", sys.argv[2]])
-"""
+_MOTO = Path(__file__).with_name("moto_server.py")
 
 
 class ServerError(RuntimeError):
@@ -314,7 +305,7 @@ class MotoS3(S3Server):
     """
 
     def _command(self, port: int) -> Sequence[str]:
-        return (sys.executable, "-c", _MOTO, _HOST, str(port))
+        return (sys.executable, str(_MOTO), _HOST, str(port))
 
     def reset(self) -> None:
         """Forget all buckets, those of other tests included."""
