@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import io
 import sys
+import traceback
 from typing import Any
 
 from moto import backends
@@ -46,9 +47,14 @@ class Handler(MotoRequestHandler):
         size = -1 if is_chunked else int(self.headers.get("Content-Length", 0))
         body = environ["wsgi.input"].read(size)
         environ |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-        answer: Any = self.server.app(environ, self._begin)
-        content = b"".join(answer)
-        answer.close()
+        try:
+            answer: Any = self.server.app(environ, self._begin)
+            content = b"".join(answer)
+            answer.close()
+        except Exception:  # noqa: BLE001 - moto's own: of a signature that is none, say
+            traceback.print_exc()
+            self._begin("500 Internal Server Error", [])
+            content = b""
         self._send(content)
 
     def _begin(
