@@ -7,8 +7,6 @@ by reading again what was read, and it cannot cancel an upload.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import secrets
 import urllib.error
 import urllib.request
@@ -47,7 +45,6 @@ from connectorkit.testing import (
 from connectorkit_gcs.filesystem import ConnectorGCSFileSystem
 from connectorkit_gcs.json_client import HttpError
 from faults.impatient import Impatient, Silence, TeachesImpatience, impatience
-from servers import GcsEmulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,6 +53,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
     from connectorkit.testing import Request
+    from servers import GcsEmulator
 
 _ATTEMPTS = 3
 _CHUNK = 1 << 18
@@ -73,33 +71,21 @@ _FAILURES = (OSError, HttpError, aiohttp.ClientError)
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Iterator[GcsEmulator]:
-    """Run an emulator that none but these tests use."""
-    with GcsEmulator() as server:
-        yield server
+def bucket(gcs_emulator: GcsEmulator) -> str:
+    """Make a bucket."""
+    return gcs_emulator.bucket()
 
 
 @pytest.fixture(scope="module")
-def bucket(emulator: GcsEmulator) -> str:
-    """Make a bucket that keeps nothing of what is deleted, which would cost time."""
-    name = emulator.bucket()
-    off = {"softDeletePolicy": {"retentionDurationSeconds": "0"}}
-    _ask("PATCH", f"{emulator.endpoint_url}/storage/v1/b/{name}", json.dumps(off))
-    return name
-
-
-@pytest.fixture(scope="module")
-def listening(emulator: GcsEmulator) -> Iterator[FaultProxy]:
+def listening(gcs_emulator: GcsEmulator) -> Iterator[FaultProxy]:
     """Stand before the emulator."""
-    with FaultProxy(emulator.endpoint_url) as proxy:
+    with FaultProxy(gcs_emulator.endpoint_url) as proxy:
         yield proxy
 
 
-def _ask(method: str, url: str, data: str | bytes | None = None) -> bytes:
-    body = data.encode() if isinstance(data, str) else data
-    kind = "application/json" if isinstance(data, str) else "application/octet-stream"
+def _ask(method: str, url: str, body: bytes | None = None) -> bytes:
     asked = urllib.request.Request(  # noqa: S310 - of this machine
-        url, body, {"Content-Type": kind}, method=method
+        url, body, {"Content-Type": "application/octet-stream"}, method=method
     )
     with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310 - as above
         content: bytes = answer.read()
@@ -195,13 +181,6 @@ class Place:
             error.close()
             return None
 
-    def clear(self) -> None:
-        """Delete past the proxy: the emulator is the slower the more it has."""
-        for name in ("object", "object-2"):
-            with contextlib.suppress(urllib.error.HTTPError):
-                where = f"/storage/v1/b/{self.bucket}/o/{self.folder}%2F{name}"
-                _ask("DELETE", f"{self._store}{where}")
-
     def requests(self) -> Counter[str]:
         """Return what the proxy saw, by operation."""
         return Counter(each.operation for each in self.proxy.log)
@@ -214,19 +193,16 @@ class Place:
 
 @pytest.fixture
 def places(
-    kit: ConnectorKit, listening: FaultProxy, emulator: GcsEmulator, bucket: str
+    kit: ConnectorKit, listening: FaultProxy, gcs_emulator: GcsEmulator, bucket: str
 ) -> Iterator[Places]:
     """Put old objects into a bucket behind a proxy that does no harm yet."""
-    made = []
 
     def make() -> Place:
-        made.append(Place(kit, listening, emulator.endpoint_url, bucket))
-        made[-1].put(_OLD)
-        return made[-1]
+        place = Place(kit, listening, gcs_emulator.endpoint_url, bucket)
+        place.put(_OLD)
+        return place
 
     yield make
-    for each in made:
-        each.clear()
     listening.heal()
     listening.clear()
 
