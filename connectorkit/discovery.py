@@ -6,7 +6,7 @@ import re
 import warnings
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from connectorkit import hookspecs
 from connectorkit.plugin import Plugin, one_line
@@ -47,12 +47,15 @@ def discover(config: PluginsConfig, environ: Mapping[str, str]) -> Found:
         environ: See `Registry`.
     """
     by_name: dict[str, list[Plugin]] = {}
+    # Each look into a distribution's metadata parses them anew, README and all.
+    about: dict[Any, Any] = {None: {"Name": None, "Version": None}}
     for entry in _entry_points():
-        dist = entry.dist
+        if entry.dist is not None and entry.dist not in about:
+            about[entry.dist] = entry.dist.metadata
         plugin = Plugin(
             name=entry.name,
-            distribution=dist.name if dist else None,
-            version=dist.version if dist else None,
+            distribution=about[entry.dist]["Name"],
+            version=about[entry.dist]["Version"],
             load=entry.load,
         )
         by_name.setdefault(entry.name, []).append(plugin)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import certifi
 import hypothesis
 import pytest
 
@@ -13,7 +17,6 @@ from servers import GcsEmulator, MotoS3, RcloneS3, RedisServer, is_ambient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from faults.s3_places import Place
 
@@ -36,6 +39,25 @@ def pytest_configure(config: pytest.Config) -> None:
     # Without these, a client without credentials asks the network for some.
     patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     patch.setenv("NO_GCE_CHECK", "true")
+    # Each client of S3 reads all authorities of the world, for 14 ms. One will do: no
+    # test talks to the world.
+    bundle = certifi.contents()
+    end = "-----END CERTIFICATE-----\n"
+    with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
+        file.write(bundle[: bundle.index(end) + len(end)])
+    config.add_cleanup(lambda: Path(file.name).unlink())
+    patch.setenv("AWS_CA_BUNDLE", file.name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _light_collections() -> None:
+    """Keep what was there before a module's tests from the garbage collector.
+
+    Libraries leave a million objects to a process. Each full collection would look at
+    every one of them, and tests ask for a hundred.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -76,7 +76,9 @@ if os.getppid() == int(sys.argv[1]):
 """
 
 # The emulator's own command offers neither a free port nor a backlog: with the
-# library's 5, parallel clients wait a second for their SYN to be sent again.
+# library's 5, parallel clients wait a second for their SYN to be sent again. And at
+# each change it writes all that it knows, and ever deleted, to a file that only its
+# next start would read: after a thousand tests a request would take 50 ms.
 _GCS_EMULATOR = """
 import sys
 from functools import partial
@@ -87,22 +89,14 @@ from gcp_storage_emulator.storage import Storage
 class Server(HTTPServer):
     request_queue_size = 256
 
+Storage._write_config_to_file = lambda _self: None
 handler = partial(RequestHandler, Storage(use_memory_fs=True))
 server = Server((sys.argv[1], int(sys.argv[2])), handler)
 print(f"http://{sys.argv[1]}:{server.server_port}", flush=True)
 server.serve_forever()
 """
 
-# moto looks its 180 modules up on disk for each request, and prints a line about it.
-_MOTO = """
-import functools, sys
-from moto import backends, server
-modules = functools.cache(lambda look=backends.list_of_moto_modules: {*look()})
-backends.list_of_moto_modules = modules
-server.MotoRequestHandler.log_request = lambda *_about: None
-server.MotoRequestHandler.protocol_version = "HTTP/1.1"
-server.main(["-H", sys.argv[1], "-p", sys.argv[2]])
-"""
+_MOTO = Path(__file__).with_name("moto_server.py")
 
 
 class ServerError(RuntimeError):
@@ -311,7 +305,7 @@ class MotoS3(S3Server):
     """
 
     def _command(self, port: int) -> Sequence[str]:
-        return (sys.executable, "-c", _MOTO, _HOST, str(port))
+        return (sys.executable, str(_MOTO), _HOST, str(port))
 
     def reset(self) -> None:
         """Forget all buckets, those of other tests included."""

@@ -88,10 +88,13 @@ def _pip(*arguments: str | Path) -> None:
 
 def _install(folder: Path) -> None:
     wheels = folder.with_name("wheels")
-    _pip("wheel", "--no-deps", "--wheel-dir", wheels, _ROOT, _ACME)
-    # The tests' own pip installs into it, which spares it one.
+    alone = ("--no-deps", "--no-build-isolation")
+    _pip("wheel", *alone, "--wheel-dir", wheels, _ROOT, _ACME)
+    # The tests' own pip installs into it, which spares it one. What is imported is
+    # compiled by that; of pydantic and rich most is not.
     venv.create(folder, symlinks=True)
-    _pip("--python", folder / "bin" / "python", "install", *wheels.glob("*.whl"))
+    install = ("--python", folder / "bin" / "python", "install", "--no-compile")
+    _pip(*install, *wheels.glob("*.whl"))
 
 
 @pytest.fixture(scope="module")

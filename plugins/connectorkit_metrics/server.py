@@ -21,6 +21,8 @@ __all__ = ["MetricsServer", "start_metrics_server"]
 _log = logging.getLogger(__name__)
 # For a peer that says nothing.
 _PATIENCE = 10.0
+# Between two looks whether to end.
+_LOOK = 0.1
 
 
 def start_metrics_server(  # noqa: PLR0913 - as metrics_app, and where
@@ -69,7 +71,7 @@ class MetricsServer:
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever,
-            args=(0.1,),
+            args=(_LOOK,),
             name="connectorkit-metrics",
             daemon=True,
         )

@@ -7,8 +7,6 @@ by reading again what was read, and it cannot cancel an upload.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import secrets
 import urllib.error
 import urllib.request
@@ -39,7 +37,6 @@ from connectorkit.testing import (
     ReplaceObject,
     ResetBeforeReply,
     ResetMidBody,
-    Stall,
     Status,
     Truncate,
     VirtualClock,
@@ -47,8 +44,7 @@ from connectorkit.testing import (
 )
 from connectorkit_gcs.filesystem import ConnectorGCSFileSystem
 from connectorkit_gcs.json_client import HttpError
-from faults.impatient import Impatient, TeachesImpatience
-from servers import GcsEmulator
+from faults.impatient import Impatient, Silence, TeachesImpatience, impatience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,6 +53,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
     from connectorkit.testing import Request
+    from servers import GcsEmulator
 
 _ATTEMPTS = 3
 _CHUNK = 1 << 18
@@ -74,33 +71,21 @@ _FAILURES = (OSError, HttpError, aiohttp.ClientError)
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Iterator[GcsEmulator]:
-    """Run an emulator that none but these tests use."""
-    with GcsEmulator() as server:
-        yield server
+def bucket(gcs_emulator: GcsEmulator) -> str:
+    """Make a bucket."""
+    return gcs_emulator.bucket()
 
 
 @pytest.fixture(scope="module")
-def bucket(emulator: GcsEmulator) -> str:
-    """Make a bucket that keeps nothing of what is deleted, which would cost time."""
-    name = emulator.bucket()
-    off = {"softDeletePolicy": {"retentionDurationSeconds": "0"}}
-    _ask("PATCH", f"{emulator.endpoint_url}/storage/v1/b/{name}", json.dumps(off))
-    return name
-
-
-@pytest.fixture(scope="module")
-def listening(emulator: GcsEmulator) -> Iterator[FaultProxy]:
+def listening(gcs_emulator: GcsEmulator) -> Iterator[FaultProxy]:
     """Stand before the emulator."""
-    with FaultProxy(emulator.endpoint_url) as proxy:
+    with FaultProxy(gcs_emulator.endpoint_url) as proxy:
         yield proxy
 
 
-def _ask(method: str, url: str, data: str | bytes | None = None) -> bytes:
-    body = data.encode() if isinstance(data, str) else data
-    kind = "application/json" if isinstance(data, str) else "application/octet-stream"
+def _ask(method: str, url: str, body: bytes | None = None) -> bytes:
     asked = urllib.request.Request(  # noqa: S310 - of this machine
-        url, body, {"Content-Type": kind}, method=method
+        url, body, {"Content-Type": "application/octet-stream"}, method=method
     )
     with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310 - as above
         content: bytes = answer.read()
@@ -196,13 +181,6 @@ class Place:
             error.close()
             return None
 
-    def clear(self) -> None:
-        """Delete past the proxy: the emulator is the slower the more it has."""
-        for name in ("object", "object-2"):
-            with contextlib.suppress(urllib.error.HTTPError):
-                where = f"/storage/v1/b/{self.bucket}/o/{self.folder}%2F{name}"
-                _ask("DELETE", f"{self._store}{where}")
-
     def requests(self) -> Counter[str]:
         """Return what the proxy saw, by operation."""
         return Counter(each.operation for each in self.proxy.log)
@@ -215,22 +193,18 @@ class Place:
 
 @pytest.fixture
 def places(
-    kit: ConnectorKit, listening: FaultProxy, emulator: GcsEmulator, bucket: str
+    kit: ConnectorKit, listening: FaultProxy, gcs_emulator: GcsEmulator, bucket: str
 ) -> Iterator[Places]:
     """Put old objects into a bucket behind a proxy that does no harm yet."""
-    made = []
 
     def make() -> Place:
-        made.append(Place(kit, listening, emulator.endpoint_url, bucket))
-        made[-1].put(_OLD)
-        return made[-1]
+        place = Place(kit, listening, gcs_emulator.endpoint_url, bucket)
+        place.put(_OLD)
+        return place
 
     yield make
-    for each in made:
-        each.clear()
     listening.heal()
     listening.clear()
-    Impatient.forget()
 
 
 @pytest.fixture
@@ -430,6 +404,12 @@ def test_answer_for_good(name: str, status: int, place: Place, tmp_path: Path) -
     assert place.content() == _OLD
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """Let the policy `impatient` limit what is known to stall."""
+    yield from impatience(monkeypatch)
+
+
 # A request to an upload does not tell whose it is: who begins one is by itself.
 _TOGETHER = [name for name in _CALLS if name != "write_start"]
 
@@ -437,23 +417,24 @@ _TOGETHER = [name for name in _CALLS if name != "write_start"]
 @pytest.mark.parametrize(
     ("fault", "often", "names"),
     [
-        (Stall(), "once", _TOGETHER),
-        (Stall(), "once", ["write_start"]),
+        (Silence(), "once", _TOGETHER),
+        (Silence(), "once", ["write_start"]),
         # Who cannot begin one is in nobody's way.
-        (Stall(), "for ever", [*_CALLS]),
+        (Silence(), "for ever", [*_CALLS]),
         # Of an answer without a body not even the head comes, yet the server did it.
-        (Stall(at=0.5), "once", _TOGETHER),
-        (Stall(at=0.5), "once", ["write_start"]),
-        (Stall(at=0.5), "for ever", [*_CALLS]),
+        (Silence(at=0.5), "once", _TOGETHER),
+        (Silence(at=0.5), "once", ["write_start"]),
+        (Silence(at=0.5), "for ever", [*_CALLS]),
     ],
     ids=lambda value: "" if isinstance(value, list) else str(value),
 )
+@pytest.mark.usefixtures("impatient")
 def test_stall(
     fault: Fault, often: str, names: list[str], places: Places, tmp_path: Path
 ) -> None:
     """A server that falls silent costs an attempt each time, and no more.
 
-    All calls at a time: their attempts end when their time is up.
+    All calls at a time: their attempts end when all of them have met the silence.
     """
     at = {name: places() for name in names}
     fs, times = at[names[0]].fs("impatient"), 1 if often == "once" else None
@@ -482,14 +463,14 @@ def test_stall(
         asked = [each for each in log if _is_of(place, operation)(each)]
         if often == "once":
             _assert_done(name, result, place)
-            further = 2 if name == "write_part" and fault == Stall() else 1
+            further = 2 if name == "write_part" and fault == Silence() else 1
             assert len(asked) == _USUAL.get(name, 1) + further
         else:
             assert isinstance(result, AttemptTimedOut)
             assert f"{_ATTEMPTS} attempts" in result.__notes__[0]
             assert len(asked) == _ATTEMPTS
             allowed: set[bytes | None] = {_OLD}
-            if fault != Stall() and name in {"put", "rm"}:
+            if fault != Silence() and name in {"put", "rm"}:
                 allowed = {_NEW if name == "put" else None}
             assert place.content() in allowed
 

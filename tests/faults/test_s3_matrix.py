@@ -28,13 +28,12 @@ from connectorkit.testing import (
     ReplaceObject,
     ResetBeforeReply,
     ResetMidBody,
-    Stall,
     Status,
     Truncate,
     WholeForRange,
 )
 from connectorkit_s3.faults import classify
-from faults.impatient import Impatient, TeachesImpatience
+from faults.impatient import Impatient, Silence, impatience
 from faults.s3_places import ATTEMPTS, RETRY, Place
 
 if TYPE_CHECKING:
@@ -49,11 +48,11 @@ if TYPE_CHECKING:
 _CONTENT = bytes(range(256)) * 120
 _BLOCK = 10_000
 _OLD = b"what was there before"
-# What is written: an object, and one in three parts of which S3 allows two to be no
-# smaller.
+# What is written: an object, and one in parts of which S3 allows none but the last to
+# be smaller.
 _NEW = b"what comes" * 100
 _PART = bytes(5 << 20)
-_PARTS = (_PART, _PART, b"rest")
+_REST = b"rest"
 _NAMES = ("a", "b", "c", "d", "e")
 _number = count()
 
@@ -127,10 +126,15 @@ def _put(cell: Cell) -> None:
     cell.fs.pipe_file(cell.path, _NEW)
 
 
-def _write(cell: Cell) -> None:
+def _write(cell: Cell, parts: int = 1) -> None:
     with cell.fs.open(cell.path, "wb", block_size=len(_PART)) as file:
-        for part in _PARTS:
-            file.write(part)
+        for _ in range(parts):
+            file.write(_PART)
+        file.write(_REST)
+
+
+def _write_more(cell: Cell) -> None:
+    _write(cell, parts=2)
 
 
 def _list(cell: Cell) -> list[str]:
@@ -183,9 +187,8 @@ def _reads(
     return Deed(do, operation, after, result=_CONTENT, is_mute=is_mute)
 
 
-def _writes(operation: str, after: int = 0, *, is_mute: bool = False) -> Deed:
-    content = b"".join(_PARTS)
-    return Deed(_write, operation, after, content=content, is_big=True, is_mute=is_mute)
+def _writes(operation: str) -> Deed:
+    return Deed(_write, operation, content=_PART + _REST, is_big=True)
 
 
 DEEDS = {
@@ -197,7 +200,15 @@ DEEDS = {
     "get": _reads(_get, "get_object"),
     "put": Deed(_put, "put_object", content=_NEW, is_mute=True),
     "write: begin": _writes("create_multipart_upload"),
-    "write: second part": _writes("upload_part", 1, is_mute=True),
+    # Neither the first nor the last: it fails before the file is closed.
+    "write: second part": Deed(
+        _write_more,
+        "upload_part",
+        1,
+        content=_PART + _PART + _REST,
+        is_big=True,
+        is_mute=True,
+    ),
     "write: end": _writes("complete_multipart_upload"),
     "list: second page": Deed(_list, "list_objects_v2", 1, result=[*_NAMES]),
     "cp: look": Deed(_cp, "head_object", content=_CONTENT, is_mute=True),
@@ -506,17 +517,16 @@ def test_listing_that_changes(
 
 
 @pytest.fixture
-def impatient() -> Iterator[object]:
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """Make a plugin with the policy `impatient`."""
-    yield TeachesImpatience()
-    Impatient.forget()
+    yield from impatience(monkeypatch)
 
 
 _STALLS = {
-    "silence": Kind(Stall(), verdict="timeout", error=AttemptTimedOut),
+    "silence": Kind(Silence(), verdict="timeout", error=AttemptTimedOut),
     # Of an answer without a body not even the head comes, yet the server did it.
     "half an answer": Kind(
-        Stall(at=0.5), verdict="timeout", error=AttemptTimedOut, may_be_done=True
+        Silence(at=0.5), verdict="timeout", error=AttemptTimedOut, may_be_done=True
     ),
 }
 
@@ -529,7 +539,6 @@ _STALLS = {
         ("minio", "silence", "once"),
         ("minio", "silence", "for ever"),
         ("s3", "half an answer", "once"),
-        # At one server of the two: each of these takes three seconds in earnest.
         ("minio", "half an answer", "for ever"),
     ],
 )
@@ -543,7 +552,7 @@ def test_stall(  # noqa: PLR0913, PLR0917 - each is an input
 ) -> None:
     """A server that falls silent costs an attempt each time, and no more.
 
-    All deeds at a time: their attempts end when their time is up.
+    All deeds at a time: their attempts end when all of them have met the silence.
     """
     place, kind = places(type_id), _STALLS[fault]
     usual = {name: _requests(place, DEEDS[name], tmp_path) for name in DEEDS}

@@ -12,6 +12,7 @@ from connectorkit.cli import exits, places
 from test_cli.support import LARGE, PROGRAM, only_line, s3, uploads
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from test_cli.support import Cli
@@ -59,6 +60,15 @@ def test_cp_is_all_or_nothing(
     assert uploads(config, moto) == []
 
 
+@pytest.fixture
+def _heeded() -> Iterator[None]:
+    """Let programs heed Ctrl-C, which a shell has what it runs behind it ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeded")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("target", ["moto", "local"])
 def test_signals_leave_nothing(

@@ -30,6 +30,12 @@ SWITCH = {"action": "force_open", "connector": "reports", "circuit": "upload"}
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 
 
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Close servers at once."""
+    monkeypatch.setattr("connectorkit_metrics.server._LOOK", 0.001)
+
+
 @pytest.fixture
 def meter() -> Meter:
     """Count one operation."""
