@@ -33,7 +33,7 @@ from connectorkit_slots import SlotLimitExceeded, SlotLimiter
 
 url, namespace, number = sys.argv[1:]
 limiter = SlotLimiter.from_url(
-    url, namespace=namespace, org_limit=2, global_limit=12, budget=30, lease=30,
+    url, namespace=namespace, org_limit=2, global_limit=8, budget=30, lease=30,
     on_error="closed",
 )
 witness = Redis.from_url(url, protocol=2)
@@ -114,7 +114,7 @@ def test_limit_is_exact(bench: Bench) -> None:
         for name, count in seen.items():
             most[name] = max(most.get(name, 0), count)
     # Both limits are met, and neither is exceeded.
-    assert most.pop("all") == 12
+    assert most.pop("all") == 8
     assert max(most.values()) == 2
     granted = sum(each[1] for each in told)
     refused = sum(each[2] for each in told)
