@@ -70,6 +70,24 @@ def test_downloads_are_answered(shelves: Shelves, tmp_path: Path) -> None:
     assert reads(shelves.asked()) == 0
 
 
+@pytest.mark.parametrize("cache", ["hot", "content"])
+def test_a_folders_marker_is_an_object_of_its_own(
+    s3: Place, key: str, tmp_path: Path, cache: str
+) -> None:
+    """On S3 `k` and `k/` are two objects, and each read gets its own."""
+    s3.put(key, b"an object")
+    s3.put(f"{key}/", b"a marker")
+    content = {"directory": str(tmp_path / "cache")}
+    with s3.kit_with(policies={"enabled": [cache], "content": content}) as kit:
+        fs = kit.resolve("it").fs
+        for _ in range(2):
+            assert fs.cat_file(s3.path(key)) == b"an object"
+            assert fs.cat_file(s3.path(f"{key}/")) == b"a marker"
+            assert fs.cat_ranges([s3.path(f"{key}/")], 2, 8) == [b"marker"]
+            fs.get_file(s3.path(f"{key}/"), str(tmp_path / "it"))
+            assert (tmp_path / "it").read_bytes() == b"a marker"
+
+
 def test_another_version_is_another_entry(shelves: Shelves) -> None:
     """What somebody else has written is read by the next call."""
     fs = shelves.fs()
