@@ -156,7 +156,7 @@ def _cleared(directory: Path) -> dict[str, Any]:
                 count, size = count + 1, size + its
     root = directory / "v1"
     if count:
-        Usage(root / "usage", root / "objects").add(-size)
+        Usage(root / "usage", root / "objects").recount()
     told = {"directory": str(directory), "entries": count, "bytes": size}
     return {**told, "failed": failed}
 

@@ -41,8 +41,8 @@ def take(path: Path, patience: float) -> int | None:
 
     Args:
         path: The file.
-        patience: After how many seconds to give up in which the file has not grown:
-            whoever holds the lock is stopped.
+        patience: After how many seconds to give up in which nothing was written to
+            it: whoever holds the lock is stopped.
 
     Returns:
         None if it was given up.
@@ -96,11 +96,11 @@ def try_lock(descriptor: int) -> bool:
 
 def _wait(descriptor: int, patience: float) -> bool:
     # Another process works by real time, whatever clock this one is given.
-    pause, size, last = _FIRST, -1, time.monotonic()
+    pause, written, last = _FIRST, -1, time.monotonic()
     while not try_lock(descriptor):
-        now, size_now = time.monotonic(), os.fstat(descriptor).st_size
-        if size_now != size:
-            size, last = size_now, now
+        now, written_now = time.monotonic(), os.fstat(descriptor).st_mtime_ns
+        if written_now != written:
+            written, last = written_now, now
         if now - last > patience:
             return False
         time.sleep(pause)
