@@ -79,7 +79,7 @@ def test_what_the_killed_have_left_counts(shelves: Shelves, directory: Path) -> 
         child = os.fork()
         if child == 0:
             write = Sink.write
-            Sink.write = lambda *its, w=write: os._exit(w(*its) and 9)  # type: ignore[method-assign,misc]
+            Sink.write = lambda *its, w=write: os._exit(w(*its) and 9)  # type: ignore[method-assign]
             shelves.fs().cat_file(f"k{n}")
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
