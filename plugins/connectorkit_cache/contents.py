@@ -12,6 +12,7 @@ from connectorkit.guarded import is_async
 from connectorkit_cache.answers import Tree
 from connectorkit_cache.asynchronous import AsyncLayer, in_thread
 from connectorkit_cache.entry import Unusable, length_for
+from connectorkit_cache.flights import OutOfTime
 from connectorkit_cache.objects import ANSWERS, ATTEMPTS, ObjectLayer
 from connectorkit_cache.snapshot import Damaged, Snapshot, tag_of
 from connectorkit_cache.states import shared
@@ -56,7 +57,7 @@ class ContentFileSystem(ObjectLayer):
         self._seen: Tree[Seen] = shared(self, lambda: Tree(_MOST_SEEN))
         self._identity = b"", ""
 
-    def obtain(
+    def obtain(  # noqa: C901 - each way around it is a line
         self, path: str, info: Mapping[str, Any] | None = None
     ) -> Snapshot | None:
         """Return the entry of what the object is now, fetched if there is none."""
@@ -72,6 +73,7 @@ class ContentFileSystem(ObjectLayer):
             except PermissionError:
                 # Who may not look at it may be allowed to read it.
                 break
+            self.teller.settle("stale")
             if seen is None or not self._is_for_this(seen.info["size"]):
                 break
             try:
@@ -80,6 +82,9 @@ class ContentFileSystem(ObjectLayer):
                 self._seen.discard(key)
                 info = None
                 continue
+            except OutOfTime:
+                # Who reads around it is told so.
+                break
             except Unusable as error:
                 self._say(error)
                 if error.is_full:
@@ -125,7 +130,7 @@ class ContentFileSystem(ObjectLayer):
             except Damaged:
                 self._tell_damaged()
             entry, is_ours = self._store.flights.join(
-                name, lambda: self._fill(path, name, seen)
+                name, lambda: self._fill(path, name, seen), self.left
             )
             if entry is not None and is_ours:
                 return entry, True
@@ -142,7 +147,13 @@ class ContentFileSystem(ObjectLayer):
 
         about = {"connector": self.scope.connector, "type": self.scope.type}
         return self._store.fill(
-            name, seen.info, write, about, self._settings, self.teller.evicted
+            name,
+            seen.info,
+            write,
+            about,
+            self._settings,
+            self.teller.evicted,
+            self.left(),
         )
 
     def _fetch(self, path: str, seen: Seen, sink: Sink) -> None:

@@ -105,6 +105,10 @@ class Layer(LayeredOpen, AbstractFileSystem):  # type: ignore[misc]
         """The inner filesystem, for who calls it from a thread."""
         return self.inner
 
+    def left(self) -> float:
+        """Return for how many seconds the call under way may wait."""
+        return self.connector.pipeline.left()
+
     # What may have been changed
 
     def key(self, path: Any) -> str:

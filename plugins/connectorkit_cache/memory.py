@@ -9,7 +9,7 @@ from connectorkit import CircuitOpen, ObjectChanged
 from connectorkit.guarded import is_async
 from connectorkit_cache.answers import Tree
 from connectorkit_cache.asynchronous import AsyncLayer
-from connectorkit_cache.flights import Flights
+from connectorkit_cache.flights import Flights, OutOfTime
 from connectorkit_cache.objects import ANSWERS, ATTEMPTS, ObjectLayer
 from connectorkit_cache.snapshot import Bytes, Damaged, Snapshot, tag_of
 from connectorkit_cache.states import shared
@@ -78,9 +78,13 @@ class HotFileSystem(ObjectLayer):
         if held is None or self.scope.clock() - held.at >= self._settings.seconds:
             # Who has written since is not served what was fetched before.
             flight = key, self.changes.now
-            fetched, is_ours = self._memory.flights.join(
-                flight, lambda: self._fetched(path, key, held)
-            )
+            try:
+                fetched, is_ours = self._memory.flights.join(
+                    flight, lambda: self._fetched(path, key, held), self.left
+                )
+            except OutOfTime:
+                # Who reads around it is told so.
+                fetched, is_ours = Fetched(None), True
             held, info = fetched.held, fetched.info
             if is_ours or fetched.result != "miss":
                 result = fetched.result

@@ -216,7 +216,8 @@ class ObjectLayer(Layer):
         if mode == "rb" and not args and options.keys() <= _HARMLESS:
             with joined(self.scope):
                 snapshot = self.obtain(path)
-            if snapshot is not None:
+                if snapshot is None:
+                    return super()._open(path, mode, **kwargs)
                 return SnapshotFile(self, path, snapshot, options)
         return super()._open(path, mode, *args, **kwargs)
 

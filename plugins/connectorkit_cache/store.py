@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectorkit.fork import renew_in_child
 from connectorkit_cache.entry import Entry, Sink, Unusable, length_for, seal
-from connectorkit_cache.flights import Flights
+from connectorkit_cache.flights import Flights, OutOfTime
 from connectorkit_cache.locks import locked
 from connectorkit_cache.snapshot import Damaged
 from connectorkit_cache.usage import Usage, on_disk
@@ -148,6 +148,7 @@ class Store:
         about: Mapping[str, Any],
         settings: ContentSettings,
         evicted: Callable[[int, int], None],
+        left: float,
     ) -> Entry | None:
         """Fill an entry and open it, unless another process fills it meanwhile.
 
@@ -159,19 +160,21 @@ class Store:
             settings: How many bytes there may be, and how long to wait for another
                 process that does not get on.
             evicted: Is told how many entries left for it, and their bytes.
+            left: For how many seconds to wait for another process in any case.
 
         Returns:
             The entry; None if it was not filled here.
 
         Raises:
             Unusable: It cannot be.
+            OutOfTime: Another process fills it, and no time is left.
             Exception: What `write` raised; nothing is left of it.
         """
         place = self._place(name)
         part = place.with_name(f"{name}.part")
         if self._given_up.get(name, 0) > time.monotonic():
             raise Unusable(_STUCK)
-        with self._lock(part, settings.patience) as descriptor:
+        with self._lock(part, settings.patience, left) as descriptor:
             if place.exists():
                 _unlink(part)
                 return None
@@ -203,18 +206,21 @@ class Store:
         return entry
 
     @contextlib.contextmanager
-    def _lock(self, part: Path, patience: float) -> Iterator[int]:
+    def _lock(self, part: Path, patience: float, left: float) -> Iterator[int]:
+        begun = time.monotonic()
         with contextlib.ExitStack() as stack:
             with _troubles():
                 try:
-                    descriptor = stack.enter_context(locked(part, patience))
+                    descriptor = stack.enter_context(locked(part, patience, left))
                 except FileNotFoundError:
                     # The folder is a new one, or somebody deleted the whole directory.
                     self._prepare()
                     self._key = self._read_key(self.key())
                     part.parent.mkdir(mode=0o700, exist_ok=True)
-                    descriptor = stack.enter_context(locked(part, patience))
+                    descriptor = stack.enter_context(locked(part, patience, left))
             if descriptor is None:
+                if time.monotonic() - begun >= left:
+                    raise OutOfTime
                 # The next ones shall not wait as long again, each.
                 self._given_up[part.stem] = time.monotonic() + _UNTIL * patience
                 raise Unusable(_STUCK)

@@ -341,6 +341,13 @@ def test_stale_only_while_the_circuit_is_open(
         kit.circuits.reset("it")
         s3.put(key, b"CONTENT")
         assert fs.cat_file(s3.path(key)) == b"CONTENT"
+        # The next outage is another one.
+        kit.circuits.force_open("it")
+        caplog.clear()
+        for _ in range(2):
+            assert fs.cat_file(s3.path(key)) == b"CONTENT"
+        [said_again] = [it.message for it in caplog.records]
+        assert said_again == said[0]
 
 
 def test_an_error_is_not_answered_by_what_is_stale(
