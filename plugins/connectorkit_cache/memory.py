@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from connectorkit import CircuitOpen, ObjectChanged
 from connectorkit.guarded import is_async
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from connectorkit_cache.hot import Hot
 
 __all__ = ["HotFileSystem", "hot_of"]
+
+
+# Bytes: about what an object takes beside its content.
+_ABOUT: Final = 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ class HotFileSystem(ObjectLayer):
             except ObjectChanged:
                 continue
         if fetched.held is not None and self.changes.are_none(since, key):
-            size = max(1, len(fetched.held.data))
+            size = len(fetched.held.data) + _ABOUT
             self.teller.evicted(*self._memory.put(key, fetched.held, cost=size))
         return fetched
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -124,11 +125,14 @@ class Usage:
         """
         entries, parts, latest = [], 0, time.time() + 1
         for path in self._objects.glob("??/*"):
-            with contextlib.suppress(FileNotFoundError):
+            # What somebody else put there is neither.
+            with contextlib.suppress(OSError):
+                found = path.lstat()
+                if not stat.S_ISREG(found.st_mode):
+                    continue
                 if path.suffix == ".part":
                     parts += 0 if path == but else _size_of_part(path)
                 else:
-                    found = path.stat()
                     # By a clock that was put back since, it was used long ago.
                     used = found.st_mtime if found.st_mtime <= latest else 0.0
                     entries.append(_Kept(used, on_disk(found.st_size), path))
