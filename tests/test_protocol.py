@@ -532,6 +532,22 @@ class TestStreams:
         with both.open(path) as file:
             assert file.read() == b"changed"
 
+    @pytest.mark.parametrize("way", ["fs", "client"])
+    def test_look_and_a_write_of_ones_own(
+        self, both: ConnectorFileSystem, s3: Place, way: str
+    ) -> None:
+        """What this process has written in between is what is read."""
+        path = s3.path("small")
+        s3.put("small", b"old")
+        connector = both.kit.resolve("one")
+        bucket, _, key = path.partition("/")
+        assert both.isfile(f"one/{path}")
+        if way == "fs":
+            connector.fs.pipe_file(path, b"newer")
+        else:
+            connector.client().put_object(Bucket=bucket, Key=key, Body=b"newer")
+        assert both.open(f"one/{path}").read() == b"newer"
+
     def test_look_that_is_old(
         self,
         both: ConnectorFileSystem,
