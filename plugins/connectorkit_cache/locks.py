@@ -72,6 +72,8 @@ def let_go(descriptor: int) -> None:
     """Release a lock."""
     if descriptor in _held.descriptors:
         _held.descriptors.discard(descriptor)
+        # A child that was forked while it was opened has it, too.
+        _unlock(descriptor)
         os.close(descriptor)
 
 
@@ -95,6 +97,14 @@ def try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _unlock(descriptor: int) -> None:
+    """Release the lock of an open file, whoever else has the file open."""
+    import fcntl
+
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _wait(descriptor: int, patience: float, until: float) -> bool:

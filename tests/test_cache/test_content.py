@@ -341,7 +341,13 @@ def test_stale_only_while_the_circuit_is_open(
         kit.circuits.reset("it")
         s3.put(key, b"CONTENT")
         assert fs.cat_file(s3.path(key)) == b"CONTENT"
-        # The next outage is another one.
+        # The next outage is another one, unless it comes and goes.
+        kit.circuits.force_open("it")
+        fs.cat_file(s3.path(key))
+        assert len(caplog.records) == 1
+        kit.circuits.reset("it")
+        fs.cat_file(s3.path(key))
+        s3.clock.advance(60)
         kit.circuits.force_open("it")
         caplog.clear()
         for _ in range(2):
