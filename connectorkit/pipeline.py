@@ -64,17 +64,6 @@ class Pipeline:
             and mine.memory is theirs.memory
         )
 
-    def left(self) -> float:
-        """Return the seconds that are left for the call under way, if it has a limit.
-
-        For who waits outside of an operation; infinite where no policy sets a limit.
-        """
-        call = current(self.scope)
-        if call is None:
-            return math.inf
-        until = min((each.expires(call) for each in self.policies), default=math.inf)
-        return until - self.scope.clock()
-
     def operation(self, name: str, kind: Kind, **facts: Any) -> Operation:
         """Return an operation, a part of the call under way if there is one.
 

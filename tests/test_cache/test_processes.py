@@ -202,7 +202,10 @@ def test_a_lock_is_free_when_its_holder_is_killed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cache", ["hot", "content"])
 def test_nobody_is_waited_for_beyond_the_deadline(tmp_path: Path, cache: str) -> None:
     """Whoever fetches has time of its own; a call ends when its time is up."""
-    tables = {"deadline": {"seconds": 0.3}, "content": {"directory": str(tmp_path)}}
+    tables: dict[str, Any] = {
+        "deadline": {"seconds": 0.3},
+        "content": {"directory": str(tmp_path)},
+    }
     with Shelves(cache, "deadline", clock=SYSTEM_CLOCK, **tables) as shelves:
         shelf = shelves.shelf({"k": b"content"})
         fs = shelves.fs()
