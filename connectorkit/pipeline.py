@@ -13,13 +13,12 @@ from connectorkit.call import current
 from connectorkit.errors import ConnectorKitError, PluginFailed
 from connectorkit.fold import Stopped, fold, throwable
 from connectorkit.limit import Limit
-from connectorkit.operation import Operation, Sleep
+from connectorkit.operation import Kind, Operation, Sleep
 from connectorkit.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from connectorkit.operation import Kind
     from connectorkit.scope import Scope
 
 __all__ = ["Pipeline", "within"]
@@ -35,6 +34,7 @@ class Pipeline:
         policies: Those with a flow, outermost first.
         scope: What the operations of the connector share.
         is_by_call: Whether one of the policies goes by calls.
+        changes: How many operations began that may change what the storage has.
 
     Raises:
         PluginFailed: A policy's `around` is no generator.
@@ -44,6 +44,7 @@ class Pipeline:
         self._all = policies = tuple(policies)
         self.policies = tuple(p for p in policies if _has_flow(p))
         self.scope = scope
+        self.changes = 0
         self.is_by_call = any(policy.is_by_call for policy in policies)
         self._observers = [p for p in policies if type(p).ended is not Policy.ended]
         self._shortcuts = [p.shortcut for p in self.policies]
@@ -72,6 +73,8 @@ class Pipeline:
             facts: `bucket`, `path`, `size` and `is_repeatable` of `Operation`.
         """
         scope = self.scope
+        if kind is Kind.WRITE or kind is Kind.DELETE:
+            self.changes += 1
         return Operation(name, kind, scope, current(scope), **facts)
 
     def run(self, op: Operation, attempt: Callable[[Operation], T]) -> T:

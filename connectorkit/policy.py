@@ -6,6 +6,7 @@ the operation to have it run by what lies within.
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from fsspec import AbstractFileSystem
 
+    from connectorkit.call import Call
     from connectorkit.connector import Connector
     from connectorkit.operation import Io, Operation, Sleep
 
@@ -105,6 +107,14 @@ class Policy:
         """
         del op
         return False
+
+    def expires(self, call: Call) -> float:
+        """Return when a call has to be over, in monotonic seconds; by default never.
+
+        For what a call waits for outside of its operations.
+        """
+        del call
+        return math.inf
 
     def ended(self, op: Operation, error: BaseException | None) -> None:
         """Hear that an operation has ended: with a result, an error, or cancelled."""

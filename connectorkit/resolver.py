@@ -289,7 +289,7 @@ class Resolver:
             # there unless it is used.
             with contextlib.suppress(PluginBlocked):
                 if not has_reference(tables[name]):
-                    self._configured(name, of, tables[name])
+                    self.configured(name, of, tables[name])
 
     def _named(
         self, names: Iterable[str], of: str = _EVERY, tables: _Tables = _NONE
@@ -313,7 +313,7 @@ class Resolver:
     def _policy(
         self, name: str, of: str, table: Mapping[str, Any] | None = None
     ) -> Policy:
-        policy, settings = self._configured(name, of, table)
+        policy, settings = self.configured(name, of, table)
         try:
             made = policy(settings)
         except ConnectorKitError:
@@ -325,10 +325,20 @@ class Resolver:
         made.settings = settings
         return made
 
-    def _configured(
+    def configured(
         self, name: str, of: str, table: Mapping[str, Any] | None
     ) -> tuple[type[Policy], BaseModel]:
-        """Return a policy's class, and its settings from the defaults and a table."""
+        """Return a policy's class, and its settings from the defaults and a table.
+
+        Args:
+            name: The policy's.
+            of: Whose it is, for errors.
+            table: What is set beside the defaults.
+
+        Raises:
+            UnknownPolicy: No plugin provides it.
+            ConfigError: Its settings do not fit, or refer to what is not there.
+        """
         found = self._registry.policy(name)
         if found is None:
             near = did_you_mean(name, self._registry.names("policy")).rstrip("?")

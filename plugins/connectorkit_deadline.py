@@ -9,6 +9,7 @@ from pydantic import Field
 from connectorkit import DeadlineExceeded, Policy, PolicySettings, hookimpl
 
 if TYPE_CHECKING:
+    from connectorkit.call import Call
     from connectorkit.operation import Operation
     from connectorkit.policy import Flow
 
@@ -49,6 +50,10 @@ class Deadline(Policy):
         until = self._until(op)
         op.tighten(until, DeadlineExceeded)
         return op.started < until
+
+    def expires(self, call: Call) -> float:
+        """Return when a call has to be over."""
+        return call.started + self.settings.seconds
 
     def _until(self, op: Operation) -> float:
         begun: float = op.started if op.call is None else op.call.started

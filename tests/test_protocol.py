@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from faults.s3_places import Place
 
+MEMORY = {"type": "memory"}
 MINE = "minio|c799f6e3-2b57-434e-aaac-b5daa415da19"
 
 
@@ -395,6 +396,53 @@ class TestTransfers:
             fs.mv(source, target, recursive=True)
         assert fs.find("reports") == ["reports/a/b.csv"]
 
+    @pytest.mark.parametrize("other", ["twin", "link"])
+    def test_move_between_two_ids_of_one_storage(
+        self, tmp_path: Path, other: str
+    ) -> None:
+        """The file that would be deleted is the one that was just written."""
+        real, link = tmp_path / "real", tmp_path / "link"
+        (real / "a").mkdir(parents=True)
+        link.symlink_to(real)
+        (real / "a" / "b").write_bytes(b"precious")
+        folders = {"one": real, "twin": real, "link": link}
+        kit = ConnectorKit(
+            {
+                "connectors": {
+                    name: {"type": "local", "settings": {"path": str(folder)}}
+                    for name, folder in folders.items()
+                }
+            }
+        )
+        with kit, set_default_kit(kit):
+            fs = ConnectorFileSystem()
+            for source, target in [("one/a/b", f"{other}/a/b"), ("one/a", f"{other}/")]:
+                with suppress(ValueError):
+                    fs.mv(source, target, recursive=True)
+                assert fs.cat_file("one/a/b") == b"precious"
+
+    @pytest.mark.parametrize("policies", [[], ["listings"]])
+    def test_move_leaves_what_is_replaced_meanwhile(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policies: list[str]
+    ) -> None:
+        """What was copied is not what would be deleted."""
+        source = {"type": "local", "settings": {"path": str(tmp_path)}}
+        connectors = {"here": {**source, "policies": policies}, "there": MEMORY}
+        (tmp_path / "x").write_bytes(b"old")
+        kit = ConnectorKit({"connectors": connectors})
+        with kit, set_default_kit(kit):
+            fs = ConnectorFileSystem()
+            stream = fs._stream
+
+            def slowly(source: str, target: str) -> None:
+                stream(source, target)
+                (tmp_path / "x").write_bytes(b"newer")
+
+            monkeypatch.setattr(fs, "_stream", slowly)
+            with pytest.raises(ObjectChanged, match="was replaced while it was moved"):
+                fs.mv("here/x", "there/x")
+            assert fs.cat_file("here/x") == b"newer"
+
     def test_target_that_cannot_be(
         self, fs: ConnectorFileSystem, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -483,6 +531,22 @@ class TestStreams:
         assert both.size(path) == 7
         with both.open(path) as file:
             assert file.read() == b"changed"
+
+    @pytest.mark.parametrize("way", ["fs", "client"])
+    def test_look_and_a_write_of_ones_own(
+        self, both: ConnectorFileSystem, s3: Place, way: str
+    ) -> None:
+        """What this process has written in between is what is read."""
+        path = s3.path("small")
+        s3.put("small", b"old")
+        connector = both.kit.resolve("one")
+        bucket, _, key = path.partition("/")
+        assert both.isfile(f"one/{path}")
+        if way == "fs":
+            connector.fs.pipe_file(path, b"newer")
+        else:
+            connector.client().put_object(Bucket=bucket, Key=key, Body=b"newer")
+        assert both.open(f"one/{path}").read() == b"newer"
 
     def test_look_that_is_old(
         self,

@@ -535,3 +535,23 @@ class TestCopies:
             s3.fs.merge(s3.path(f"{key}-2"), [s3.path(key), s3.path(f"{key}-3")])
         assert s3.content(f"{key}-2") is None
         assert s3.uploads(key) == []
+
+
+@pytest.mark.parametrize("path", ["", "/", "bucket", "bucket/", "/bucket"])
+def test_a_path_without_a_key_is_no_objects(s3: Place, path: str) -> None:
+    """Whichever method is asked says so in a sentence, and sends nothing."""
+    s3.quiet()
+    fs = s3.fs
+    ways: list[Callable[[], Any]] = [
+        lambda: fs.pipe_file(path, b"1"),
+        lambda: fs.touch(path),
+        lambda: fs.put_file(__file__, path),
+        lambda: fs.open(path, "wb"),
+        lambda: fs.open(path, "rb"),
+        lambda: fs.cat_file(path),
+        lambda: fs.rm_file(path),
+    ]
+    for way in ways:
+        with pytest.raises(IsADirectoryError, match="its path reads bucket/key"):
+            way()
+    assert s3.proxy.log == []

@@ -17,6 +17,7 @@ from fsspec import AbstractFileSystem
 from fsspec.utils import other_paths
 
 from connectorkit.moving import is_move
+from connectorkit.protocol.moves import Seen, refuse_to_lose, same_storage, seen_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,9 +100,9 @@ class Across(AbstractFileSystem):  # type: ignore[misc]
 
         Raises:
             FileNotFoundError: A file is not there; nothing was deleted.
-            ObjectChanged: One was replaced while it was copied; nothing was deleted.
+            ObjectChanged: One was replaced before all were copied; nothing was deleted.
             ValueError: A transaction is under way, which could not put it back; or it
-                goes into itself, where it would be deleted.
+                goes into itself, where it would be deleted, be it by another ID.
         """
         if self._intrans:
             raise ValueError(
@@ -114,10 +115,23 @@ class Across(AbstractFileSystem):  # type: ignore[misc]
             if is_move(fs, source, target, recursive=recursive):
                 fs.mv(source, target, **options, **kwargs)
             return
+        sources, targets = (
+            [self.place(each) for each in _all(path)] for path in (path1, path2)
+        )
+        # Two IDs may be one storage.
+        if same_storage(self.kit, [*sources, *targets]):
+            both = [[each.path for each in side] for side in (sources, targets)]
+            if not is_move(sources[0].fs, *both, recursive=recursive):
+                return
         pairs, kinds = self._pairs(path1, path2, **options)
-        folders = self._copied(pairs, kinds, skips=False)
-        if files := [source for source, _ in pairs if source not in folders]:
-            self.rm(files)
+        seen: Seen = {}
+        folders = self._copied(pairs, kinds, skips=False, seen=seen)
+        files = [pair for pair in pairs if pair[0] not in folders]
+        _several_at_a_time(
+            lambda source, target: refuse_to_lose(self, source, target, seen), files
+        )
+        if files:
+            self.rm([source for source, _ in files])
         for folder in sorted(folders, reverse=True):
             # A folder that is only the front of names is gone with them, and one into
             # which something came stays.
@@ -177,9 +191,21 @@ class Across(AbstractFileSystem):  # type: ignore[misc]
         return list(zip(found, targets, strict=True)), kinds
 
     def _copied(
-        self, pairs: list[tuple[str, str]], kinds: dict[str, bool], *, skips: bool
+        self,
+        pairs: list[tuple[str, str]],
+        kinds: dict[str, bool],
+        *,
+        skips: bool,
+        seen: Seen | None = None,
     ) -> set[str]:
-        """Copy several files at a time; return which of them are folders."""
+        """Copy several files at a time; return which of them are folders.
+
+        Args:
+            pairs: From where to where.
+            kinds: Which are folders, of those that are known.
+            skips: Whether what is not there any more is passed over.
+            seen: Gets what each file was before, by its path.
+        """
         folders: set[str] = set()
 
         def copy(source: str, target: str) -> None:
@@ -192,6 +218,8 @@ class Across(AbstractFileSystem):  # type: ignore[misc]
                     fs, *both = one
                     fs.cp_file(*both)
                 else:
+                    if seen is not None:
+                        seen[source] = seen_of(self, source)
                     self._stream(source, target)
             except FileNotFoundError:
                 # A bucket that is not there to write to is no reason to skip.
@@ -242,13 +270,13 @@ class Across(AbstractFileSystem):  # type: ignore[misc]
 
 
 def _several_at_a_time(
-    copy: Callable[[str, str], None], pairs: list[tuple[str, str]]
+    do: Callable[[str, str], None], pairs: list[tuple[str, str]]
 ) -> None:
-    """Copy each pair; once one has failed, begin no other."""
+    """Do something with each pair; once one has failed, begin no other."""
     with ThreadPoolExecutor(_AT_A_TIME, "connectorkit-copy") as threads:
         # The caller's deadline goes with each.
         running = [
-            threads.submit(copy_context().run, lambda its=pair: copy(*its))
+            threads.submit(copy_context().run, lambda its=pair: do(*its))
             for pair in pairs
         ]
         try:

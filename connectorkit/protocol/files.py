@@ -180,8 +180,8 @@ class ConnectorFile(AbortsOnExit, io.IOBase):
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _OWN:
             super().__setattr__(name, value)
-        else:
-            # fsspec's caches give a file another cache.
+        elif name != "closed" or not self.closed:
+            # fsspec's caches give a file another cache, and call one closed that is.
             setattr(self._inner, name, value)
 
     def __repr__(self) -> str:

@@ -183,7 +183,7 @@ class ConnectorFileSystem(LayeredOpen, Across, Several, AbstractFileSystem):  # 
             info: dict[str, Any] = place.fs.info(place.path)  # type: ignore[attr-defined]
         except FileNotFoundError:
             return False
-        self._looks.last = Look(place, info, self.kit._clock())
+        self._looks.last = Look.of(place, info, self.kit._clock())
         return bool(info["type"] == "file")
 
     def _asked(self, question: str, path: Any, of_root: bool, **kwargs: Any) -> bool:

@@ -31,19 +31,31 @@ class Look:
         place: Where.
         info: What the storage said.
         at: When, in monotonic seconds.
+        changes: What this process had changed by then through the connector.
     """
 
     place: Place
     info: Mapping[str, Any]
     at: float
+    changes: int
+
+    @classmethod
+    def of(cls, place: Place, info: Mapping[str, Any], at: float) -> Look:
+        """Return what a call has just seen."""
+        return cls(place, info, at, _changes(place))
 
     def options(self, place: Place, now: float) -> dict[str, Any]:
         """Return by which options to open what was seen; {} if it is not this."""
         is_it = self.place.fs is place.fs and self.place.path == place.path
-        if not is_it or now - self.at > _AT_ONCE:
+        if not is_it or now - self.at > _AT_ONCE or self.changes != _changes(place):
             return {}
         options: dict[str, Any] = place.fs.seen(self.info)
         return options
+
+
+def _changes(place: Place) -> int:
+    pipeline = getattr(place.fs, "pipeline", None)
+    return 0 if pipeline is None else pipeline.changes
 
 
 class Looks(threading.local):

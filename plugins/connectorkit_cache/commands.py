@@ -86,18 +86,17 @@ def clear(session: Session, directory: Path | None, *, yes: bool) -> None:
 
 def _directories(session: Session, directory: Path | None) -> list[Path]:
     """Return the directories of the configuration, each once."""
-    from connectorkit_cache.settings import ContentSettings
-
     if directory is not None:
         return [directory]
-    config = session.kit.config
-    every = config.policies.tables.get("content", {})
-    tables = [
-        every,
-        *(it.tables.get("content", {}) for it in config.connectors.values()),
-    ]
-    found = (ContentSettings.model_validate({**every, **it}).folder for it in tables)
-    return [*dict.fromkeys(found)]
+    config, resolver = session.kit.config, session.kit._resolver
+    tables = {
+        f"connector {name!r}": its.tables["content"]
+        for name, its in [*config.connectors.items(), *config.system.items()]
+        if "content" in its.tables
+    }
+    every = ("every connector", None)
+    made = [resolver.configured("content", *it) for it in [every, *tables.items()]]
+    return [*dict.fromkeys(settings.folder for _, settings in made)]  # type: ignore[attr-defined]
 
 
 def _entries(directory: Path) -> Iterator[Path]:
@@ -113,17 +112,12 @@ def _about(directory: Path) -> dict[str, Any]:
             parts += 1
             continue
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            about, size = _description(path)
         except FileNotFoundError:
             continue
-        try:
-            about = description_of(descriptor)
-        except (Damaged, ValueError, KeyError):
+        except (OSError, Damaged, ValueError, KeyError):
             damaged += 1
             continue
-        finally:
-            size = os.fstat(descriptor).st_size
-            os.close(descriptor)
         entries[about["connector"]] += 1
         sizes[about["connector"]] += size
     return {
@@ -139,32 +133,49 @@ def _about(directory: Path) -> dict[str, Any]:
     }
 
 
+def _description(path: Path) -> tuple[dict[str, Any], int]:
+    """Return what an entry says of itself, and its length."""
+    # What is no file may have to be waited for.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags)
+    try:
+        return description_of(descriptor), os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+
+
 def _cleared(directory: Path) -> dict[str, Any]:
     from connectorkit_cache.usage import Usage
 
     count = size = failed = 0
     for path in _entries(directory):
         with contextlib.suppress(FileNotFoundError):
-            its = path.stat().st_size
+            its = path.lstat().st_size
             if path.suffix == ".part" and _is_filled(path):
                 continue
             try:
                 path.unlink()
-            except PermissionError:
+            except FileNotFoundError:
+                continue
+            except OSError:
                 failed += 1
                 continue
             if path.suffix != ".part":
                 count, size = count + 1, size + its
     root = directory / "v1"
     if count:
-        Usage(root / "usage", root / "objects").add(-size)
+        Usage(root / "usage", root / "objects").recount()
     told = {"directory": str(directory), "entries": count, "bytes": size}
     return {**told, "failed": failed}
 
 
 def _is_filled(part: Path) -> bool:
     """Tell whether somebody fills it now."""
-    descriptor = os.open(part, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(part, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        # It is none of ours.
+        return False
     try:
         return not (try_lock(descriptor) and is_at(descriptor, part))
     finally:

@@ -11,12 +11,14 @@ from connectorkit import CircuitOpen, ObjectChanged, WrongAnswer
 from connectorkit.guarded import is_async
 from connectorkit_cache.answers import Tree
 from connectorkit_cache.asynchronous import AsyncLayer, in_thread
-from connectorkit_cache.entry import Unusable
+from connectorkit_cache.entry import Unusable, length_for
+from connectorkit_cache.flights import OutOfTime
 from connectorkit_cache.objects import ANSWERS, ATTEMPTS, ObjectLayer
 from connectorkit_cache.snapshot import Damaged, Snapshot, tag_of
 from connectorkit_cache.states import shared
 from connectorkit_cache.store import store_at
 from connectorkit_cache.stream import ThreadedStream
+from connectorkit_cache.usage import on_disk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +57,7 @@ class ContentFileSystem(ObjectLayer):
         self._seen: Tree[Seen] = shared(self, lambda: Tree(_MOST_SEEN))
         self._identity = b"", ""
 
-    def obtain(
+    def obtain(  # noqa: C901 - each way around it is a line
         self, path: str, info: Mapping[str, Any] | None = None
     ) -> Snapshot | None:
         """Return the entry of what the object is now, fetched if there is none."""
@@ -71,7 +73,8 @@ class ContentFileSystem(ObjectLayer):
             except PermissionError:
                 # Who may not look at it may be allowed to read it.
                 break
-            if seen is None or seen.info["size"] > self._settings.largest:
+            self.teller.settle("stale")
+            if seen is None or not self._is_for_this(seen.info["size"]):
                 break
             try:
                 entry, is_new = self._entry(path, key, seen)
@@ -79,6 +82,9 @@ class ContentFileSystem(ObjectLayer):
                 self._seen.discard(key)
                 info = None
                 continue
+            except OutOfTime:
+                # Who reads around it is told so.
+                break
             except Unusable as error:
                 self._say(error)
                 if error.is_full:
@@ -91,6 +97,10 @@ class ContentFileSystem(ObjectLayer):
             return entry
         self.teller.used("around")
         return None
+
+    def _is_for_this(self, size: int) -> bool:
+        its = self._settings
+        return size <= its.largest and on_disk(length_for(size)) <= its.max_bytes
 
     def _looked(
         self, path: str, key: str, info: Mapping[str, Any] | None
@@ -113,17 +123,17 @@ class ContentFileSystem(ObjectLayer):
             Unusable: The directory cannot be used.
         """
         name = self._entry_name(key, seen.tag)
-        is_new = False
         for _ in range(ATTEMPTS):
             try:
                 if (entry := self._store.find(name, seen.info)) is not None:
-                    return entry, is_new
+                    return entry, False
             except Damaged:
                 self._tell_damaged()
-            filled, is_ours = self._store.flights.join(
-                name, lambda: self._fill(path, name, seen)
+            entry, is_ours = self._store.flights.join(
+                name, lambda: self._fill(path, name, seen), self.left
             )
-            is_new = is_new or (filled and is_ours)
+            if entry is not None and is_ours:
+                return entry, True
         raise Unusable("entries leave it as soon as they are there")
 
     def _entry_name(self, key: str, tag: tuple[str, ...]) -> str:
@@ -131,21 +141,20 @@ class ContentFileSystem(ObjectLayer):
             self._identity = by, self.connector.fingerprint(by)
         return self._store.name(self._identity[1], key, tag)
 
-    def _fill(self, path: str, name: str, seen: Seen) -> bool:
+    def _fill(self, path: str, name: str, seen: Seen) -> Entry | None:
         def write(sink: Sink) -> None:
             self._fetch(path, seen, sink)
 
-        its = self.scope
-        size = seen.info["size"]
-        about = {"connector": its.connector, "type": its.type}
-        filled = self._store.fill(name, size, write, about, self._settings.patience)
-        if filled:
-            try:
-                left = self._store.usage.make_room(self._settings.max_bytes)
-            except OSError as error:
-                raise Unusable.by(error) from error
-            self.teller.evicted(*left)
-        return filled
+        about = {"connector": self.scope.connector, "type": self.scope.type}
+        return self._store.fill(
+            name,
+            seen.info,
+            write,
+            about,
+            self._settings,
+            self.teller.evicted,
+            self.left(),
+        )
 
     def _fetch(self, path: str, seen: Seen, sink: Sink) -> None:
         options = self.reading_version(seen.info)

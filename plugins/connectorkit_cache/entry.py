@@ -21,12 +21,15 @@ from connectorkit_cache.snapshot import BLOCK, Damaged, Snapshot
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Entry", "Sink", "Unusable", "description_of", "seal"]
+__all__ = ["Entry", "Sink", "Unusable", "description_of", "length_for", "seal"]
 
 _MARK: Final = b"ckcache1"
 _TAIL: Final = 48
 # A description of a terabyte is longer; nobody keeps one.
 _MOST: Final = 512 << 20
+# Bytes of a description: without digests, and of each with what is around it.
+_ABOUT: Final = 1 << 10
+_DIGEST: Final = 68
 _digest = hashlib.sha256
 
 
@@ -50,6 +53,9 @@ class Unusable(Exception):
 class Sink:
     """Where a fetched object is written: a file at an open descriptor.
 
+    Attributes:
+        end: The place behind all that was written.
+
     Raises:
         Unusable: In `write`; it cannot be written.
     """
@@ -57,6 +63,7 @@ class Sink:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._place = 0
+        self.end = 0
 
     def seekable(self) -> bool:
         """Tell that ranges may come in any order."""
@@ -82,6 +89,7 @@ class Sink:
             except OSError as error:
                 raise Unusable.by(error) from error
             self._place += count
+            self.end = max(self.end, self._place)
             view = view[count:]
         return len(data)
 
@@ -89,8 +97,13 @@ class Sink:
         """Do nothing: it is written already."""
 
 
-def seal(descriptor: int, size: int, about: Mapping[str, Any]) -> int:
-    """Make an entry of a file that was filled; return its length.
+def length_for(size: int) -> int:
+    """Return how long the entry of so many bytes of content is at most."""
+    return size + _DIGEST * -(-size // BLOCK) + _ABOUT + _TAIL
+
+
+def seal(descriptor: int, size: int, about: Mapping[str, Any]) -> None:
+    """Make an entry of a file that was filled.
 
     Args:
         descriptor: The file's.
@@ -106,7 +119,7 @@ def seal(descriptor: int, size: int, about: Mapping[str, Any]) -> int:
     sink = Sink(descriptor)
     sink.seek(size)
     sink.write(end)
-    return size + len(end)
+    os.ftruncate(descriptor, sink.end)
 
 
 def description_of(descriptor: int) -> dict[str, Any]:

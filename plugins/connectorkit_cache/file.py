@@ -135,14 +135,15 @@ class OuterFile(AbortsOnExit, io.IOBase):
             self.fs.forget_all_of((self.path,), {})
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
+        # fsspec's own caches read by that.
+        if name.startswith("_") and name != "_fetch_range":
             raise AttributeError(name)
         return getattr(self._inner, name)
 
     def __del__(self) -> None:
-        # What nobody closed is the inner file's to drop, and to tell of.
-        if self._inner is not None and "r" in self.mode and "+" not in self.mode:
-            super().__del__()
+        # What nobody closed is the inner file's to drop, and to tell of: somebody may
+        # have got it, or a method of it, from this one.
+        pass
 
     def __reduce__(self) -> Any:
         if self.mode != "rb":

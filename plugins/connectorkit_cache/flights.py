@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -11,9 +12,13 @@ from connectorkit.fork import renew_in_child
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-__all__ = ["Flights"]
+__all__ = ["Flights", "OutOfTime"]
 
 T = TypeVar("T")
+
+
+class OutOfTime(Exception):
+    """Somebody else fetches it, and the call has no time left to wait for that."""
 
 
 class _Flight(Generic[T]):
@@ -36,12 +41,23 @@ class Flights(Generic[T]):
         self._lock = threading.Lock()
         self._flights: dict[Hashable, _Flight[T]] = {}
 
-    def join(self, key: Hashable, fetch: Callable[[], T]) -> tuple[T, bool]:
+    def join(
+        self,
+        key: Hashable,
+        fetch: Callable[[], T],
+        left: Callable[[], float] = lambda: math.inf,
+    ) -> tuple[T, bool]:
         """Return what `fetch` returns, be it another thread's, and whether it is ours.
 
         Where the other one was cancelled, or has no time left, the next takes over.
 
+        Args:
+            key: What is fetched.
+            fetch: Fetches it.
+            left: Returns for how many seconds another thread may be waited for.
+
         Raises:
+            OutOfTime: They are over.
             Exception: What `fetch` raised, here or there.
         """
         while True:
@@ -51,7 +67,8 @@ class Flights(Generic[T]):
                     flight = self._flights[key] = _Flight()
             if is_ours:
                 return self._lead(key, flight, fetch), True
-            flight.over.wait()
+            if not flight.over.wait(min(max(0.0, left()), threading.TIMEOUT_MAX)):
+                raise OutOfTime
             if flight.is_handed_over:
                 continue
             if flight.error is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from connectorkit.guarded.inner import GONE
@@ -31,11 +31,13 @@ class Answer:
         value: What it said; None if it said that nothing is there.
         is_there: Whether something is there.
         at: When it was asked.
+        by_key: What a listing has, by its key; empty until somebody looks there.
     """
 
     value: Any
     is_there: bool
     at: float
+    by_key: dict[str, list[Any]] = field(default_factory=dict)
 
 
 class KnownLayer(Layer):
@@ -137,8 +139,13 @@ class KnownLayer(Layer):
         answer = self._held(parent, ("ls",)) if parent else None
         if answer is None or answer.value is None:
             return None
-        found = [it for it in answer.value if self.key(it["name"]) == key]
-        return answer.at, sorted(found, key=lambda it: it["type"] == "directory")
+        if not answer.by_key:
+            by_key: dict[str, list[Any]] = {}
+            for it in sorted(answer.value, key=lambda it: it["type"] == "directory"):
+                by_key.setdefault(self.key(it["name"]), []).append(it)
+            # All at once, for other threads.
+            answer.by_key.update(by_key)
+        return answer.at, answer.by_key.get(key, [])
 
     def _by_listing(self, key: str) -> list[Any] | None:
         """Return what has a name, if a listing tells; None if it does not."""

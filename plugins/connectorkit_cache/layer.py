@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fsspec import AbstractFileSystem
 from fsspec.utils import tokenize
 
 from connectorkit import NotPicklable
+from connectorkit.call import current
 from connectorkit.writing import LayeredOpen
 from connectorkit_cache.changes import changes_of
 from connectorkit_cache.delegation import READS, WRITES, named, reading, writing
@@ -104,6 +106,14 @@ class Layer(LayeredOpen, AbstractFileSystem):  # type: ignore[misc]
     def beneath(self) -> Any:
         """The inner filesystem, for who calls it from a thread."""
         return self.inner
+
+    def left(self) -> float:
+        """Return for how many seconds the call under way may wait."""
+        if (call := current(self.scope)) is None:
+            return math.inf
+        policies = self.connector.pipeline.policies
+        until = min((each.expires(call) for each in policies), default=math.inf)
+        return until - self.scope.clock()
 
     # What may have been changed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from typing import TYPE_CHECKING
@@ -36,13 +37,14 @@ class _Held:
 _held = _Held()
 
 
-def take(path: Path, patience: float) -> int | None:
+def take(path: Path, patience: float, left: float = math.inf) -> int | None:
     """Lock a file, which is made if it is not there; return its descriptor.
 
     Args:
         path: The file.
-        patience: After how many seconds to give up in which the file has not grown:
-            whoever holds the lock is stopped.
+        patience: After how many seconds to give up in which nothing was written to
+            it: whoever holds the lock is stopped.
+        left: For how many seconds to wait in any case.
 
     Returns:
         None if it was given up.
@@ -50,12 +52,13 @@ def take(path: Path, patience: float) -> int | None:
     Raises:
         OSError: The file cannot be made.
     """
+    until = time.monotonic() + left
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         _held.descriptors.add(descriptor)
         is_good = False
         try:
-            if not _wait(descriptor, patience):
+            if not _wait(descriptor, patience, until):
                 return None
             # Who held it before may have renamed the file, or removed it.
             if is_good := is_at(descriptor, path):
@@ -69,13 +72,15 @@ def let_go(descriptor: int) -> None:
     """Release a lock."""
     if descriptor in _held.descriptors:
         _held.descriptors.discard(descriptor)
+        # A child that was forked while it was opened has it, too.
+        _unlock(descriptor)
         os.close(descriptor)
 
 
 @contextlib.contextmanager
-def locked(path: Path, patience: float) -> Iterator[int | None]:
+def locked(path: Path, patience: float, left: float = math.inf) -> Iterator[int | None]:
     """Hold a lock in a `with`; see `take`."""
-    descriptor = take(path, patience)
+    descriptor = take(path, patience, left)
     try:
         yield descriptor
     finally:
@@ -94,16 +99,24 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
-def _wait(descriptor: int, patience: float) -> bool:
+def _unlock(descriptor: int) -> None:
+    """Release the lock of an open file, whoever else has the file open."""
+    import fcntl
+
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _wait(descriptor: int, patience: float, until: float) -> bool:
     # Another process works by real time, whatever clock this one is given.
-    pause, size, last = _FIRST, -1, time.monotonic()
+    pause, written, last = _FIRST, -1, time.monotonic()
     while not try_lock(descriptor):
-        now, size_now = time.monotonic(), os.fstat(descriptor).st_size
-        if size_now != size:
-            size, last = size_now, now
-        if now - last > patience:
+        now, written_now = time.monotonic(), os.fstat(descriptor).st_mtime_ns
+        if written_now != written:
+            written, last = written_now, now
+        if now - last > patience or now >= until:
             return False
-        time.sleep(pause)
+        time.sleep(min(pause, until - now))
         pause = min(2 * pause, _LONGEST)
     return True
 

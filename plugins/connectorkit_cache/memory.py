@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from connectorkit import CircuitOpen, ObjectChanged
 from connectorkit.guarded import is_async
 from connectorkit_cache.answers import Tree
 from connectorkit_cache.asynchronous import AsyncLayer
-from connectorkit_cache.flights import Flights
+from connectorkit_cache.flights import Flights, OutOfTime
 from connectorkit_cache.objects import ANSWERS, ATTEMPTS, ObjectLayer
 from connectorkit_cache.snapshot import Bytes, Damaged, Snapshot, tag_of
 from connectorkit_cache.states import shared
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from connectorkit_cache.hot import Hot
 
 __all__ = ["HotFileSystem", "hot_of"]
+
+
+# Bytes: about what an object takes beside its content.
+_ABOUT: Final = 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +82,13 @@ class HotFileSystem(ObjectLayer):
         if held is None or self.scope.clock() - held.at >= self._settings.seconds:
             # Who has written since is not served what was fetched before.
             flight = key, self.changes.now
-            fetched, is_ours = self._memory.flights.join(
-                flight, lambda: self._fetched(path, key, held)
-            )
+            try:
+                fetched, is_ours = self._memory.flights.join(
+                    flight, lambda: self._fetched(path, key, held), self.left
+                )
+            except OutOfTime:
+                # Who reads around it is told so.
+                fetched, is_ours = Fetched(None), True
             held, info = fetched.held, fetched.info
             if is_ours or fetched.result != "miss":
                 result = fetched.result
@@ -120,7 +128,7 @@ class HotFileSystem(ObjectLayer):
             except ObjectChanged:
                 continue
         if fetched.held is not None and self.changes.are_none(since, key):
-            size = max(1, len(fetched.held.data))
+            size = len(fetched.held.data) + _ABOUT
             self.teller.evicted(*self._memory.put(key, fetched.held, cost=size))
         return fetched
 

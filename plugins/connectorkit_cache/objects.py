@@ -105,7 +105,7 @@ class ObjectLayer(Layer):
         self, path: str, ranges: Iterable[tuple[int | None, int | None]]
     ) -> list[Any] | None:
         """Return ranges of one version, or None to read around the cache."""
-        for _ in range(2):
+        for _ in range(0 if _is_folder(path) else 2):
             snapshot = self.obtain(path)
             if snapshot is None:
                 return None
@@ -176,24 +176,37 @@ class ObjectLayer(Layer):
         options = {"callback": callback, **kwargs}
         with joined(self.scope):
             is_folder = not isfilelike(target) and Path(target).is_dir()
-            for _ in range(0 if kwargs or is_folder else 2):
+            if not (kwargs or is_folder or _is_folder(rpath)):
                 snapshot = self.obtain(rpath)
-                if snapshot is None:
-                    break
-                with snapshot:
-                    try:
-                        _copy(snapshot, target, callback)
-                    except Damaged:
-                        self.damaged(rpath, snapshot)
-                        if isfilelike(target):
-                            # Some of it was written.
-                            target.seek(0)
-                            target.truncate()
-                    else:
-                        return
+                if snapshot is not None:
+                    with snapshot:
+                        self._deliver(rpath, snapshot, target, callback)
+                    return
             if outfile is not None:
                 options["outfile"] = outfile
             self.beneath.get_file(rpath, lpath, **options)
+
+    def _deliver(
+        self, path: str, snapshot: Snapshot, target: Any, callback: Any
+    ) -> None:
+        callback.set_size(snapshot.size)
+        if isfilelike(target):
+            self._write(path, snapshot, target, callback)
+            return
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as file:
+            self._write(path, snapshot, file, callback)
+
+    def _write(self, path: str, snapshot: Snapshot, file: Any, callback: Any) -> None:
+        for start in range(0, snapshot.size, _CHUNK):
+            end = min(start + _CHUNK, snapshot.size)
+            try:
+                data = snapshot.read(start, end)
+            except Damaged:
+                # What was written is the file's: it may be a pipe.
+                data = self.reread(path, snapshot, start, end)
+            file.write(data)
+            callback.relative_update(len(data))
 
     # Opening
 
@@ -203,23 +216,15 @@ class ObjectLayer(Layer):
         if mode == "rb" and not args and options.keys() <= _HARMLESS:
             with joined(self.scope):
                 snapshot = self.obtain(path)
-            if snapshot is not None:
+                if snapshot is None:
+                    return super()._open(path, mode, **kwargs)
                 return SnapshotFile(self, path, snapshot, options)
         return super()._open(path, mode, *args, **kwargs)
 
 
-def _copy(snapshot: Snapshot, target: Any, callback: Any) -> None:
-    callback.set_size(snapshot.size)
-    if isfilelike(target):
-        _write(snapshot, target, callback)
-        return
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as file:
-        _write(snapshot, file, callback)
+def _is_folder(path: Any) -> bool:
+    """Tell whether a path names a folder, or the object by which some mark one.
 
-
-def _write(snapshot: Snapshot, file: Any, callback: Any) -> None:
-    for start in range(0, snapshot.size, _CHUNK):
-        data = snapshot.read(start, min(start + _CHUNK, snapshot.size))
-        file.write(data)
-        callback.relative_update(len(data))
+    Its name, but for the slash, may be another object's.
+    """
+    return str(path).endswith("/")

@@ -19,7 +19,8 @@ class HotSettings(PolicySettings):
         seconds: For how long an object is served without asking whether it still is
             what it was. So old may be what others wrote in place of it.
         max_bytes: How many bytes it keeps, of all objects of one connector type and its
-            settings in one process; what was not used for longest leaves.
+            settings in one process, each with a KiB for what is known of it; what was
+            not used for longest leaves.
         largest: Bytes; an object of more is read around it.
     """
 
@@ -34,8 +35,8 @@ class ContentSettings(PolicySettings):
     Attributes:
         directory: Where they are; None for `connectorkit/content` in the user's cache
             directory.
-        max_bytes: How many bytes the directory holds, whoever fills it; what was not
-            used for longest leaves.
+        max_bytes: How many bytes of disk the directory takes, whoever fills it; what
+            was not used for longest leaves. What finds no room is read around.
         largest: Bytes; an object of more is read around it.
         seconds: For how long an object that this process has asked about is served
             without asking again. By default it asks each time: what is read is what the

@@ -154,9 +154,11 @@ class SnapshotFile(io.BufferedReader):
         path: Its path there.
         details: What the storage said of it.
         size: Its number of bytes.
+        blocksize: How much is read at a time, in bytes.
     """
 
     mode = "rb"
+    blocksize = BLOCK
 
     def __init__(
         self,
@@ -185,6 +187,14 @@ class SnapshotFile(io.BufferedReader):
     def info(self) -> dict[str, Any]:
         """Return what the storage said of it."""
         return self.details
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        """Return a range, for fsspec's own caches; the place stays."""
+        place = self.tell()
+        self.seek(start)
+        data = self.read(end - start)
+        self.seek(place)
+        return data
 
     def _mend(self, snapshot: Snapshot, start: int, end: int) -> bytes:
         return self.fs.reread(self.path, snapshot, start, end)

@@ -2,7 +2,7 @@
 
 ```
 DIRECTORY/v1/key                      32 bytes by which names are made
-DIRECTORY/v1/usage                    how many bytes the entries have; locked to count
+DIRECTORY/v1/usage                    how many bytes all of them take; locked to count
 DIRECTORY/v1/objects/ab/ab…           an entry
 DIRECTORY/v1/objects/ab/ab….part      an entry that is being filled, locked by who does
 ```
@@ -22,15 +22,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from connectorkit.fork import renew_in_child
-from connectorkit_cache.entry import Entry, Sink, Unusable, seal
-from connectorkit_cache.flights import Flights
+from connectorkit_cache.entry import Entry, Sink, Unusable, length_for, seal
+from connectorkit_cache.flights import Flights, OutOfTime
 from connectorkit_cache.locks import locked
 from connectorkit_cache.snapshot import Damaged
-from connectorkit_cache.usage import Usage
+from connectorkit_cache.usage import Usage, on_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    from connectorkit_cache.settings import ContentSettings
 
 __all__ = ["Store", "store_at"]
 
@@ -51,7 +53,7 @@ class Store:
         self.root = directory / "v1"
         self.objects = self.root / "objects"
         self.usage = Usage(self.root / "usage", self.objects)
-        self.flights: Flights[bool] = Flights()
+        self.flights: Flights[Entry | None] = Flights()
         self._key: bytes | None = None
         # Until when nobody waits for who does not get on.
         self._given_up: dict[str, float] = {}
@@ -132,75 +134,93 @@ class Store:
         """Remove an entry; who has it open goes on reading."""
         with contextlib.suppress(OSError):
             place = self._place(name)
-            size = place.stat().st_size
+            size = on_disk(place.stat().st_size)
             place.unlink()
             self.usage.add(-size)
 
     # Filling
 
-    def fill(
+    def fill(  # noqa: PLR0913, PLR0917 - each is the caller's to say
         self,
         name: str,
-        size: int,
+        info: Mapping[str, Any],
         write: Callable[[Sink], None],
         about: Mapping[str, Any],
-        patience: float,
-    ) -> bool:
-        """Fill an entry, unless another process does so meanwhile.
+        settings: ContentSettings,
+        evicted: Callable[[int, int], None],
+        left: float,
+    ) -> Entry | None:
+        """Fill an entry and open it, unless another process fills it meanwhile.
 
         Args:
             name: The entry's.
-            size: How many bytes it gets.
-            write: Writes them.
+            info: What the storage said of the object.
+            write: Writes its bytes.
             about: What to note in it.
-            patience: Seconds to wait for another process that does not get on.
+            settings: How many bytes there may be, and how long to wait for another
+                process that does not get on.
+            evicted: Is told how many entries left for it, and their bytes.
+            left: For how many seconds to wait for another process in any case.
 
         Returns:
-            Whether it was filled here.
+            The entry; None if it was not filled here.
 
         Raises:
             Unusable: It cannot be.
+            OutOfTime: Another process fills it, and no time is left.
             Exception: What `write` raised; nothing is left of it.
         """
         place = self._place(name)
         part = place.with_name(f"{name}.part")
         if self._given_up.get(name, 0) > time.monotonic():
             raise Unusable(_STUCK)
-        with self._lock(part, patience) as descriptor:
+        with self._lock(part, settings.patience, left) as descriptor:
             if place.exists():
                 _unlink(part)
-                return False
+                return None
+            size, taken = info["size"], 0
             try:
                 with _troubles():
+                    # Its place is taken from now on, for all who count.
                     os.ftruncate(descriptor, 0)
-                write(Sink(descriptor))
+                    os.ftruncate(descriptor, length_for(size))
+                    length = on_disk(length_for(size))
+                    evicted(*self.usage.take(part, length, settings.max_bytes))
+                taken = length
+                write(sink := Sink(descriptor))
                 with _troubles():
-                    if os.fstat(descriptor).st_size != size:
+                    if sink.end != size:
                         raise Unusable("an object came that is not as long as it was")  # noqa: TRY301 - as one of the directory
-                    length = seal(descriptor, size, about)
+                    seal(descriptor, size, about)
+                    # Whoever needs room may evict it before it is opened by its name.
+                    reader = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+                    entry = Entry(name, reader, info)
                     part.rename(place)
             except BaseException:
                 # On a full disk, what is there of it is in everybody's way.
                 _unlink(part)
+                if taken:
+                    with contextlib.suppress(OSError):
+                        self.usage.add(-taken)
                 raise
-        # Counted or not, it is whole.
-        with contextlib.suppress(OSError):
-            self.usage.add(length)
-        return True
+        return entry
 
     @contextlib.contextmanager
-    def _lock(self, part: Path, patience: float) -> Iterator[int]:
+    def _lock(self, part: Path, patience: float, left: float) -> Iterator[int]:
+        begun = time.monotonic()
         with contextlib.ExitStack() as stack:
             with _troubles():
                 try:
-                    descriptor = stack.enter_context(locked(part, patience))
+                    descriptor = stack.enter_context(locked(part, patience, left))
                 except FileNotFoundError:
                     # The folder is a new one, or somebody deleted the whole directory.
                     self._prepare()
                     self._key = self._read_key(self.key())
                     part.parent.mkdir(mode=0o700, exist_ok=True)
-                    descriptor = stack.enter_context(locked(part, patience))
+                    descriptor = stack.enter_context(locked(part, patience, left))
             if descriptor is None:
+                if time.monotonic() - begun >= left:
+                    raise OutOfTime
                 # The next ones shall not wait as long again, each.
                 self._given_up[part.stem] = time.monotonic() + _UNTIL * patience
                 raise Unusable(_STUCK)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from connectorkit import CacheEvicted, CacheUsed
 from connectorkit.fork import renew_in_child
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Teller"]
 
+# Seconds.
+_AGAIN: Final = 60.0
 _log = logging.getLogger("connectorkit_cache")
 
 
@@ -28,7 +30,9 @@ class Teller:
     def __init__(self, scope: Scope, cache: str) -> None:
         self._scope = scope
         self._cache = cache
-        self._said: set[str] = set()
+        # When a trouble was told of last, and which were settled since.
+        self._told: dict[str, float] = {}
+        self._settled: set[str] = set()
         self.after_fork()
         renew_in_child(self)
 
@@ -47,16 +51,23 @@ class Teller:
             self._scope.emit(CacheEvicted(self._cache, entries, size))
 
     def say_once(self, trouble: str, sentence: str) -> None:
-        """Write a warning, unless one of this trouble was written and not settled."""
+        """Write a warning, unless one of this trouble was written and not settled.
+
+        What comes and goes, as room on a full disk does, is told of once a minute.
+        """
+        now = self._scope.clock()
         with self._lock:
-            is_new = trouble not in self._said
-            self._said.add(trouble)
+            told = self._told.get(trouble)
+            is_new = told is None or (trouble in self._settled and now - told >= _AGAIN)
+            if is_new:
+                self._told[trouble] = now
+                self._settled.discard(trouble)
         if is_new:
             where = f"Cache {self._cache!r} of connector {self._scope.connector!r}"
             _log.warning("%s: %s", where, sentence)
 
     def settle(self, trouble: str) -> None:
         """Take note that a trouble is over: the next one is worth a line again."""
-        if trouble in self._said:
+        if trouble in self._told and trouble not in self._settled:
             with self._lock:
-                self._said.discard(trouble)
+                self._settled.add(trouble)

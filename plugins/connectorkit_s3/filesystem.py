@@ -12,6 +12,7 @@ from connectorkit.writing import LayeredOpen
 from connectorkit_s3.copying import S3Copies
 from connectorkit_s3.deleting import delete
 from connectorkit_s3.file import ConnectorS3AsyncFile, ConnectorS3File
+from connectorkit_s3.operations import no_object
 from connectorkit_s3.remedies import status_of
 
 if TYPE_CHECKING:
@@ -245,6 +246,9 @@ class ConnectorS3FileSystem(LayeredOpen, S3Copies):
             raise ValueError(
                 "version_id cannot be specified if the filesystem is not version aware"
             )
+        bucket, key, _ = self.split_path(path)
+        if not key:
+            raise no_object(bucket)
         if "x" in mode:
             # Before anything is uploaded.
             through(self.loop, self._refuse_taken, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,15 @@ if TYPE_CHECKING:
 
     from connectorkit import Operation
 
-__all__ = ["Rewind", "expect_copied", "facts_of", "kind_of", "left_behind", "length_of"]
+__all__ = [
+    "Rewind",
+    "expect_copied",
+    "facts_of",
+    "kind_of",
+    "left_behind",
+    "length_of",
+    "no_object",
+]
 
 # What the answer to a copy tells of it.
 _COPIES = {"copy_object": "CopyObjectResult", "upload_part_copy": "CopyPartResult"}
@@ -33,6 +42,12 @@ def facts_of(kwargs: Mapping[str, Any]) -> dict[str, str]:
     bucket = str(kwargs.get("Bucket") or "")
     about = kwargs.get("Key") or kwargs.get("Prefix") or ""
     return {"bucket": bucket, "path": f"{bucket}/{about}" if about else bucket}
+
+
+def no_object(bucket: str) -> IsADirectoryError:
+    """Return the error that says that a path without a key is no object's."""
+    why = f"{os.strerror(errno.EISDIR)}, and no object: its path reads bucket/key"
+    return IsADirectoryError(errno.EISDIR, why, bucket)
 
 
 def expect_copied(method: str, answer: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
+from botocore.exceptions import ParamValidationError
 from s3fs.core import S3FileSystem
 from s3fs.errors import translate_boto_error
 
@@ -23,6 +24,7 @@ from connectorkit_s3.operations import (
     facts_of,
     kind_of,
     length_of,
+    no_object,
 )
 from connectorkit_s3.reading import Reading, S3Body
 from connectorkit_s3.remedies import status_of
@@ -224,6 +226,8 @@ class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
             answer = await call(**kwargs)
             expect_copied(method, answer)
         except Exception as error:
+            if isinstance(error, ParamValidationError) and kwargs.get("Key") == "":
+                raise no_object(kwargs["Bucket"]) from error
             if self.pipeline.scope.classify(error).fault is Fault.EXPIRED:
                 await renew(self.session)
             told = translate_boto_error(error)

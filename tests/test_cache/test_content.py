@@ -70,6 +70,24 @@ def test_downloads_are_answered(shelves: Shelves, tmp_path: Path) -> None:
     assert reads(shelves.asked()) == 0
 
 
+@pytest.mark.parametrize("cache", ["hot", "content"])
+def test_a_folders_marker_is_an_object_of_its_own(
+    s3: Place, key: str, tmp_path: Path, cache: str
+) -> None:
+    """On S3 `k` and `k/` are two objects, and each read gets its own."""
+    s3.put(key, b"an object")
+    s3.put(f"{key}/", b"a marker")
+    content = {"directory": str(tmp_path / "cache")}
+    with s3.kit_with(policies={"enabled": [cache], "content": content}) as kit:
+        fs = kit.resolve("it").fs
+        for _ in range(2):
+            assert fs.cat_file(s3.path(key)) == b"an object"
+            assert fs.cat_file(s3.path(f"{key}/")) == b"a marker"
+            assert fs.cat_ranges([s3.path(f"{key}/")], 2, 8) == [b"marker"]
+            fs.get_file(s3.path(f"{key}/"), str(tmp_path / "it"))
+            assert (tmp_path / "it").read_bytes() == b"a marker"
+
+
 def test_another_version_is_another_entry(shelves: Shelves) -> None:
     """What somebody else has written is read by the next call."""
     fs = shelves.fs()
@@ -323,6 +341,19 @@ def test_stale_only_while_the_circuit_is_open(
         kit.circuits.reset("it")
         s3.put(key, b"CONTENT")
         assert fs.cat_file(s3.path(key)) == b"CONTENT"
+        # The next outage is another one, unless it comes and goes.
+        kit.circuits.force_open("it")
+        fs.cat_file(s3.path(key))
+        assert len(caplog.records) == 1
+        kit.circuits.reset("it")
+        fs.cat_file(s3.path(key))
+        s3.clock.advance(60)
+        kit.circuits.force_open("it")
+        caplog.clear()
+        for _ in range(2):
+            assert fs.cat_file(s3.path(key)) == b"CONTENT"
+        [said_again] = [it.message for it in caplog.records]
+        assert said_again == said[0]
 
 
 def test_an_error_is_not_answered_by_what_is_stale(
@@ -360,13 +391,13 @@ def test_stale_can_be_refused(s3: Place, key: str, tmp_path: Path) -> None:
 
 def test_the_longest_unused_leaves(tmp_path: Path) -> None:
     """The directory holds so many bytes; what was not used for longest leaves."""
-    content = {"directory": str(tmp_path / "c"), "max_bytes": 50_000, "largest": 20_000}
+    content = {"directory": str(tmp_path / "c"), "max_bytes": 60_000, "largest": 20_000}
     with Shelves("content", content=content) as shelves:
         shelf = shelves.shelf({f"k{n}": bytes(10_000) for n in range(6)})
         fs = shelves.fs()
         for name in ("k0", "k1", "k2", "k3", "k0", "k4"):
             fs.cat_file(name)
-        assert sum(it.stat().st_size for it in entries(tmp_path / "c")) <= 50_000
+        assert sum(it.stat().st_size for it in entries(tmp_path / "c")) <= 60_000
         [event] = [it for it in shelves.ears.events if isinstance(it, CacheEvicted)]
         assert (event.cache, event.entries) == ("content", 1)
         assert event.bytes > 10_000

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @pytest.fixture(params=[False, True], ids=["sync", "async"])
 def shelves(request: pytest.FixtureRequest) -> Iterator[Shelves]:
     """A storage with a cache of two seconds."""
-    hot = {"max_bytes": 1000, "largest": 400}
+    hot = {"max_bytes": 4500, "largest": 400}
     with Shelves("hot", is_async=request.param, hot=hot) as shelves:
         shelves.shelf({"a/b": b"content", "a/c": b"another"})
         yield shelves
@@ -85,11 +85,21 @@ def test_the_longest_unused_leaves(shelves: Shelves) -> None:
     for name in "wxywz":
         fs.cat_file(name)
     events = [it for it in shelves.ears.events if isinstance(it, CacheEvicted)]
-    assert events == [CacheEvicted("hot", 1, 300)]
+    assert events == [CacheEvicted("hot", 1, 300 + 1024)]
     shelves.ears.results("hot")
     fs.cat_file("w")
     fs.cat_file("x")
     assert shelves.ears.results("hot") == ["hit", "miss"]
+
+
+def test_a_small_object_takes_more_than_its_bytes(shelves: Shelves) -> None:
+    """What is known of it is in memory, too, however little that is all about."""
+    fs = shelves.fs()
+    for n in range(10):
+        shelves.shelves["it"].put(f"{n}", b"x")
+        fs.cat_file(f"{n}")
+    left = [it for it in shelves.ears.events if isinstance(it, CacheEvicted)]
+    assert sum(it.entries for it in left) == 6
 
 
 def test_without_versions_it_is_read_again() -> None:

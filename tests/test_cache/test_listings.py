@@ -76,6 +76,25 @@ def test_a_listing_answers_for_its_files(shelves: Shelves) -> None:
     assert shelves.asked() == {}
 
 
+def test_a_listing_is_searched_once(
+    shelves: Shelves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many files a folder has: each question about one takes as long."""
+    for n in range(100):
+        shelves.shelves["it"].put(f"many/{n}", b"x")
+    fs = shelves.fs()
+    fs.ls("many")
+    key, keys = fs.key, []
+
+    def counted(path: Any) -> Any:
+        keys.append(path)
+        return key(path)
+
+    monkeypatch.setattr(fs, "key", counted)
+    assert fs.du("many") == 100
+    assert len(keys) < 100 * 5
+
+
 def test_missing_holds_for_less(shelves: Shelves) -> None:
     """That something is missing is asked again after two seconds; then all agree."""
     fs = shelves.fs()

@@ -10,16 +10,18 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from connectorkit import ConnectorKit
+from connectorkit import ConnectorKit, DeadlineExceeded
+from connectorkit.clock import SYSTEM_CLOCK
 from connectorkit.testing import FaultProxy, Stall
 from connectorkit_cache.locks import let_go, take
 from contracts.places import settings_for
-from test_cache.support import entries
+from test_cache.support import Shelves, entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,6 +197,46 @@ def test_a_lock_is_free_when_its_holder_is_killed(tmp_path: Path) -> None:
         let_go(descriptor)
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("cache", ["hot", "content"])
+def test_nobody_is_waited_for_beyond_the_deadline(tmp_path: Path, cache: str) -> None:
+    """Whoever fetches has time of its own; a call ends when its time is up."""
+    tables: dict[str, Any] = {
+        "deadline": {"seconds": 0.3},
+        "content": {"directory": str(tmp_path)},
+    }
+    with Shelves(cache, "deadline", clock=SYSTEM_CLOCK, **tables) as shelves:
+        shelf = shelves.shelf({"k": b"content"})
+        fs = shelves.fs()
+        begun, go = threading.Event(), threading.Event()
+        cut = shelf.cut
+
+        def slowly(*args: Any) -> bytes:
+            begun.set()
+            go.wait(30)
+            data: bytes = cut(*args)
+            return data
+
+        shelf.cut = slowly
+        with ThreadPoolExecutor(1) as threads:
+            first = threads.submit(fs.cat_file, "k")
+            assert begun.wait(10)
+            with pytest.raises(DeadlineExceeded):
+                fs.cat_file("k")
+            assert not first.done()
+            go.set()
+
+
+def test_another_process_is_not_waited_for_beyond_the_deadline(tmp_path: Path) -> None:
+    """However patient, and however well the other one gets on."""
+    part = tmp_path / "x.part"
+    holder = take(part, 1)
+    assert holder is not None
+    begin = time.monotonic()
+    assert take(part, 30, left=0.1) is None
+    assert time.monotonic() - begin < 5
+    let_go(holder)
 
 
 def test_a_part_is_never_taken_for_an_entry(

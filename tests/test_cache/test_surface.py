@@ -11,7 +11,7 @@ import pytest
 from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem
 
-from connectorkit import ConnectorKit, NotPicklable
+from connectorkit import ConnectorKit, NotPicklable, set_default_kit
 from connectorkit_cache.asynchronous import AsyncLayer
 from connectorkit_cache.contents import AsyncContentFileSystem, ContentFileSystem
 from connectorkit_cache.delegation import READS, WRITES
@@ -24,6 +24,8 @@ from test_guarded_surface import CALLS, HARMLESS
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from faults.s3_places import Place
 
 CACHES = ("hot", "content", "listings")
 FILES = {"a/b": b"content", "a/c/d": b"deeper", "e": b"one\ntwo\nthree"}
@@ -169,6 +171,30 @@ def test_files_belong_to_the_outermost(shelves: Shelves, path: str, mode: str) -
             assert binary.path == path
             data = file.read()
             assert (data if mode == "rb" else data.encode()) == FILES[path]
+
+
+@pytest.mark.parametrize("cache", ["hot", "content", "listings"])
+# Its block cache leaves its own file open.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_fsspecs_block_cache_lies_around_it(
+    s3: Place, key: str, tmp_path: Path, cache: str
+) -> None:
+    """It reads files as those of any other filesystem."""
+    s3.put(key, b"content" * 100_000)
+    content = {"directory": str(tmp_path / "cache")}
+    policies = {"enabled": [cache], "content": content}
+    options = {"blockcache": {"cache_storage": str(tmp_path / "theirs")}}
+    url = f"blockcache::connector://it/{s3.path(key)}"
+    with (
+        s3.kit_with(policies=policies) as kit,
+        set_default_kit(kit),
+        fsspec.open(url, **options) as file,
+    ):
+        assert file.read(10) == b"contentcon"
+        file.seek(-7, 2)
+        assert file.read() == b"content"
+        file.seek(400_004)
+        assert file.read(4) == b"tent"
 
 
 def test_written_files_belong_to_the_outermost(shelves: Shelves) -> None:

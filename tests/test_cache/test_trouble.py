@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import shutil
@@ -239,6 +240,18 @@ def test_damaged_while_it_is_open(s3: Place, key: str, directory: Path) -> None:
             s3.put(key, DATA[::-1])
             with pytest.raises(OSError, match="replaced"):
                 file.read()
+
+
+def test_damaged_while_it_is_copied(shelves: Shelves, directory: Path) -> None:
+    """Into a file that is open already only what is missing is written."""
+    fs = shelves.fs()
+    fs.cat_file("k")
+    [entry] = entries(directory)
+    _flipped(entry, len(DATA) - 1)
+    target = io.BytesIO(b"head: ")
+    target.seek(6)
+    fs.get_file("k", None, outfile=target)
+    assert target.getvalue() == b"head: " + DATA
 
 
 def test_damaged_while_it_is_open_unpinned(shelves: Shelves, directory: Path) -> None:

@@ -14,6 +14,8 @@ from test_cli.support import only_line
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
     from test_cli.support import Cli
 
 
@@ -68,6 +70,39 @@ def test_directories_of_the_configuration(cli: Cli, tmp_path: Path) -> None:
     result = cli("cache", "show", "--config", config, "--json")
     places = [it["directory"] for it in json.loads(result.stdout)]
     assert places == [f"{tmp_path}/all", f"{tmp_path}/a"]
+
+
+def test_a_directory_by_a_reference(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what the policy takes it for; settings that are wrong are told."""
+    config = tmp_path / "connectorkit.toml"
+    table = '[connectors.a]\ntype = "memory"\npolicies = ["content"]\n'
+    config.write_text(f'{table}content = {{ directory = "env:LAKE" }}\n')
+    monkeypatch.setenv("LAKE", str(tmp_path / "lake"))
+    result = cli("cache", "show", "--config", config, "--json")
+    assert json.loads(result.stdout)[1]["directory"] == str(tmp_path / "lake")
+    monkeypatch.delenv("LAKE")
+    result = cli("cache", "show", "--config", config)
+    assert "'LAKE', which is not set" in only_line(result)
+    config.write_text(f"{table}content = {{ max_bites = 1 }}\n")
+    result = cli("cache", "show", "--config", config)
+    assert "did you mean 'max_bytes'" in only_line(result)
+
+
+def test_what_is_no_entry(cli: Cli, tmp_path: Path) -> None:
+    """A folder, a link or a pipe among the entries is told, and not waited for."""
+    fill(tmp_path)
+    folder = entries(tmp_path)[0].parent
+    (folder / "folder").mkdir()
+    (folder / "folder.part").mkdir()
+    (folder / "link").symlink_to("/nowhere")
+    os.mkfifo(folder / "pipe")
+    [told] = json.loads(cli("cache", "show", "--dir", tmp_path, "--json").stdout)
+    assert (told["entries"], told["damaged"]) == (3, 3)
+    result = cli("cache", "clear", "--dir", tmp_path, "--yes")
+    assert "2 entries could not be deleted" in result.stderr
+    assert entries(tmp_path) == [folder / "folder", folder / "folder.part"]
 
 
 def test_clear_asks(cli: Cli, tmp_path: Path) -> None:
