@@ -1,0 +1,386 @@
+"""Reading ahead: an open file that is read in order has several ranges under way.
+
+fsspec's own (`AdaptiveReadaheadCache`) does not fit: it begins a request for each of
+the first small reads, holds 128 MB, waits at a seek or a close until all that is under
+way has ended, retries included, and lets go of what a failed read had already got.
+
+What is not read in order costs what it did with fsspec's `readahead` on S3, and with
+gcsfs's `adaptive` on GCS: the same ranges. They are only read as they arrive, and
+dropped when nobody wants the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from bisect import bisect_right
+from contextlib import aclosing, nullcontext
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from fsspec.caching import BaseCache
+
+from connectorkit.bridge import start as start_on
+from connectorkit.bridge import through
+from connectorkit.call import Call, current
+from connectorkit.errors import CallCancelled, ObjectChanged
+from connectorkit.faults import Fault
+from connectorkit.fork import renew_in_child
+from connectorkit.writing import drop_at_exit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+__all__ = ["NAME", "Prefetch", "ReadsAhead"]
+
+NAME: Final = "prefetch"
+# The most of one range: S3 and GCS advise ranges of 8 to 16 MB for throughput alone;
+# smaller ones give their first bytes sooner.
+_STEP: Final = 5 << 20
+_LEAST: Final = 1 << 18
+# A range up to this is waited for as a whole: to drop its rest would cost a connection.
+_SMALL: Final = 1 << 20
+# What makes reads a stream: so many, one behind the other, over so many bytes.
+_READS, _RUN = 3, 2 << 20
+# What is looked at for the end of a line.
+_LINE: Final = 1 << 16
+
+
+class Source(Protocol):
+    """An open file whose ranges are read on its filesystem's loop."""
+
+    fs: Any
+    path: str
+    size: int
+    blocksize: int
+
+    def pieces(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes from `start` to `end` as they arrive, all of one version."""
+
+
+class Part:
+    """One range, under way or there. The loop fills it, a reader's thread cuts it.
+
+    Attributes:
+        start: Its first byte.
+        end: The first byte that is not wanted any more.
+        at: The first byte that is not there yet.
+        error: Why there will be no more.
+        is_ahead: Whether nobody waited for it when it was begun.
+        is_done: Whether no more is to come.
+    """
+
+    def __init__(self, start: int, end: int, *, is_ahead: bool) -> None:
+        self.start = self.at = start
+        self.end = end
+        self.error: Exception | None = None
+        self.is_ahead = is_ahead
+        self.is_done = False
+        self._is_small = end - start <= _SMALL
+        self._is_dropped = False
+        self._task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._offsets: list[int] = []
+        self._pieces: list[bytes] = []
+
+    # On the loop
+
+    async def fill(self, source: Source) -> None:
+        """Read it."""
+        self._task = asyncio.current_task()
+        try:
+            if not self._is_dropped:
+                await self._read(source)
+        except Exception as error:  # noqa: BLE001 - raised to who reads so far
+            self.error = error
+        finally:
+            self.is_done = True
+            self._changed.set()
+
+    async def _read(self, source: Source) -> None:
+        async with aclosing(source.pieces(self.start, self.end)) as pieces:
+            async for piece in pieces:
+                # A reader looks at `at` last.
+                self._offsets.append(self.at)
+                self._pieces.append(piece)
+                self.at += len(piece)
+                self._changed.set()
+                if self.at >= self.end:
+                    return
+        raise ObjectChanged(
+            f"{source.path!r} ends at {self.at}: it is shorter than when it was opened."
+        )
+
+    async def arrived(self, upto: int) -> None:
+        """Wait until it is there up to a byte, or no more is to come."""
+        while self.at < upto and not self.is_done:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def cancel(self) -> None:
+        """End it, its connection included."""
+        if self._task is not None:
+            self._task.cancel()
+
+    # In a reader's thread
+
+    def has(self, upto: int) -> bool:
+        """Tell whether who wants the bytes up to one has to wait for nothing."""
+        wanted = self.end if self._is_small else upto
+        return self.at >= wanted or self.is_done
+
+    def wait(self, upto: int, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Wait until it is there up to a byte, or no more is to come."""
+        if not self.has(upto):
+            through(loop, self.arrived, self.end if self._is_small else upto)
+
+    def drop(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Have it ended; waits for nothing."""
+        self._is_dropped = True
+        if not self.is_done and loop is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self.cancel)
+
+    def views(self, start: int, end: int) -> list[bytes | memoryview]:
+        """Return the bytes from one to another, which are there."""
+        found: list[bytes | memoryview] = []
+        index = bisect_right(self._offsets, start) - 1
+        while start < end:
+            piece, offset = self._pieces[index], self._offsets[index]
+            first, last = start - offset, min(end - offset, len(piece))
+            is_whole = last - first == len(piece)
+            found.append(piece if is_whole else memoryview(piece)[first:last])
+            start, index = offset + last, index + 1
+        return found
+
+
+class Prefetch(BaseCache):  # type: ignore[misc]
+    """Reads ahead in ranges, several at a time, once reads follow each other.
+
+    The first read of a place asks for what it wants and `first` bytes more by one
+    request, and is answered when its own have arrived. When at least three reads over
+    2 MiB (less, with small blocks) have followed each other, or one that begins where
+    the last one ended wants two ranges at once, ranges of up to 5 MiB follow, as far
+    ahead as the reader has come in this run, and then twice as far. They are begun by
+    several at once, when half of the way ahead is free. All are dropped when the file
+    is closed, or read elsewhere.
+
+    Ranges that are begun ahead belong to the call that the read is a part of, or are a
+    call of their own: with one deadline, one slot, one half-open permit. A range that
+    fails ends what is begun ahead. Its error is raised by the read that comes to it,
+    which asks once more itself only if a policy had refused and nothing was sent.
+
+    At most `ahead` bytes are held before the reader and one range behind it, besides
+    what the read returns; until there is a stream, what fsspec's `readahead` holds.
+
+    Threads may share it. A child of a fork has what has arrived, and no more.
+
+    Args:
+        source: The open file.
+        first: Bytes to read on where nobody knows how it goes on.
+        concurrency: The most ranges at a time.
+        max_prefetch_size: The most bytes ahead; None for `concurrency` ranges, or the
+            file's block size if that is more.
+    """
+
+    name = NAME
+
+    def __init__(
+        self,
+        source: Any,
+        *,
+        first: int,
+        concurrency: int,
+        max_prefetch_size: int | None = None,
+    ) -> None:
+        if concurrency < 1:
+            raise ValueError("concurrency must be at least 1")
+        super().__init__(source.blocksize, source._fetch_range, source.size)
+        self._source: Source = source
+        self._at_a_time = concurrency
+        self._step = max(1, min(source.blocksize, _STEP))
+        self.ahead = max_prefetch_size or max(
+            source.blocksize, concurrency * self._step
+        )
+        self._first = min(first, self.ahead)
+        self._run_from = 0
+        self._reads = 0
+        self._last = 0, 0
+        self._parts: list[Part] = []
+        self._is_closed = self._is_begun = False
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """Let go of a lock that a thread of the parent may hold."""
+        self._lock = threading.Lock()
+
+    def _fetch(self, start: int | None, end: int | None) -> bytes:
+        start = start or 0
+        end = self.size if end is None else min(end, self.size)
+        if start >= end:
+            return b""
+        with self._lock:
+            is_stream = self._is_stream(start, end)
+            held = self._parts
+            if held and not held[0].start <= start <= held[-1].end:
+                self._drop(0)
+            found: list[bytes | memoryview] = []
+            was = self.total_requested_bytes
+            while start < end:
+                views = self._views(start, end, is_stream=is_stream)
+                found += views
+                start += sum(map(len, views))
+            self.hit_count += was == self.total_requested_bytes
+            self.miss_count += was != self.total_requested_bytes
+        return bytes(found[0]) if len(found) == 1 else b"".join(found)
+
+    def _is_stream(self, start: int, end: int) -> bool:
+        """Note a read; tell whether it follows on enough others."""
+        first, last = self._last
+        # A reader of lines goes back to behind the line's end.
+        if first <= start <= last:
+            self._reads += 1
+        else:
+            self._reads, self._run_from = 1, start
+        self._last = start, end
+        run = start - self._run_from
+        is_long = self._reads >= _READS and run >= min(_RUN, 2 * self._step)
+        is_big = end - start >= 2 * self._step
+        follows = self._reads > 1 or start == 0
+        return self.blocksize > 0 and (is_long or (follows and is_big))
+
+    def _reach(self, start: int) -> int:
+        """Return how far to read on behind what is wanted."""
+        run = start - self._run_from if self._reads >= _READS else 0
+        return max(self._first, min(self.ahead, 2 * run))
+
+    def _views(
+        self, start: int, end: int, *, is_stream: bool
+    ) -> list[bytes | memoryview]:
+        """Return what comes next of what is wanted; none if it is to be asked anew."""
+        if is_stream:
+            self._go_ahead(start, end)
+        if not self._parts or self._parts[-1].end <= start:
+            stop = min(end + self._reach(start), self.size)
+            self._begin(start, [start], stop)
+        index, part = next(
+            (i, each) for i, each in enumerate(self._parts) if start < each.end
+        )
+        upto = min(end, part.end)
+        part.wait(upto, None if part.has(upto) else self._source.fs.loop)
+        if part.at < upto:
+            self._fail(index, part)
+            return []
+        return part.views(start, upto)
+
+    def _go_ahead(self, start: int, end: int) -> None:
+        """Begin ranges, if there is room for some of them."""
+        if any(part.error is not None for part in self._parts):
+            return
+        self._cut(start)
+        reach = self._reach(start)
+        goal = min(start + max(reach, min(end - start, self.ahead)), self.size)
+        begin = self._parts[-1].end if self._parts else start
+        free = goal - begin
+        if free <= 0 or (begin > start and free < reach // 2 and goal < self.size):
+            return
+        step = max(1, min(self._step, max(reach // 2, end - start, _LEAST)))
+        under_way = sum(not part.is_done for part in self._parts)
+        starts = range(begin, goal, step)[: max(0, self._at_a_time - under_way)]
+        if starts:
+            self._begin(start, [*starts], min(starts[-1] + step, self.size))
+
+    def _cut(self, start: int) -> None:
+        """Have a long range end soon, so that others can take its rest."""
+        if not self._parts:
+            return
+        last = self._parts[-1]
+        stop = max(last.at, start) + min(_SMALL, self._step)
+        if not last.is_done and last.end - stop > self._step:
+            last.end = stop
+
+    def _begin(self, place: int, starts: list[int], end: int) -> None:
+        """Begin ranges that lie side by side, the first where all others end."""
+        fs = self._source.fs
+        loop, scope = fs.loop, fs.pipeline.scope
+        is_ahead = starts[0] > place
+        ends = [*starts[1:], end]
+        parts = [
+            Part(first, last, is_ahead=is_ahead)
+            for first, last in zip(starts, ends, strict=True)
+        ]
+        call = current(scope)
+        is_own = is_ahead and (call is None or call.is_read)
+        if not self._is_begun:
+            self._is_begun = True
+            drop_at_exit(self)
+        self._parts += parts
+        self.total_requested_bytes += end - starts[0]
+        start_on(loop, _fill, self._source, parts, Call(scope) if is_own else None)
+        if self._is_closed:
+            self.close()
+            raise ValueError("I/O operation on closed file.")
+        while self._parts[0].end <= place and end - self._parts[0].start > (
+            self.ahead + self._step
+        ):
+            del self._parts[0]
+
+    def _fail(self, index: int, part: Part) -> None:
+        """Raise why a range has ended too soon, unless it is to be asked for anew."""
+        error, part.error = part.error, None
+        if self._is_closed:
+            raise ValueError("I/O operation on closed file.")
+        part.end = part.at
+        self._drop(index + (part.at > part.start))
+        try:
+            if error is None:
+                raise CallCancelled("What was read ahead was cancelled beneath.")
+            verdict = self._source.fs.pipeline.scope.classify(error)
+            if not (part.is_ahead and verdict.fault is Fault.LOCAL):
+                raise error
+        finally:
+            # An error's traceback holds this frame, which would hold the error.
+            del error
+
+    def _drop(self, index: int) -> None:
+        """End all ranges from one on."""
+        dropped, self._parts[index:] = self._parts[index:], []
+        if any(not part.is_done for part in dropped):
+            loop = self._source.fs.loop
+            for part in dropped:
+                part.drop(loop)
+
+    def close(self) -> None:
+        """End all that is under way; waits for nothing."""
+        self._is_closed = True
+        if self._pid == os.getpid():
+            self._drop(0)
+
+    forsake = close
+
+
+async def _fill(source: Source, parts: list[Part], call: Call | None) -> None:
+    with call or nullcontext():
+        # Each has its own end; a gather that is cancelled ends them all.
+        await asyncio.gather(
+            *(part.fill(source) for part in parts), return_exceptions=True
+        )
+
+
+class ReadsAhead:
+    """For an fsspec file that may have a `Prefetch` for its cache."""
+
+    cache: Any
+
+    def readuntil(self, char: bytes = b"\n", blocks: int | None = None) -> bytes:
+        """Read up to a byte or more, and those.
+
+        fsspec looks at a whole block for each line; that is 50 MB on S3.
+        """
+        if blocks is None and isinstance(self.cache, Prefetch):
+            blocks = _LINE
+        found: bytes = super().readuntil(char, blocks)  # type: ignore[misc]
+        return found
