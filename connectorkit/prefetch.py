@@ -280,7 +280,7 @@ class Prefetch(BaseCache):  # type: ignore[misc]
         """Begin ranges, if there is room for some of them."""
         if any(part.error is not None for part in self._parts):
             return
-        self._cut(start)
+        self._cut(start, end)
         reach = self._reach(start)
         goal = min(start + max(reach, min(end - start, self.ahead)), self.size)
         begin = self._parts[-1].end if self._parts else start
@@ -293,13 +293,16 @@ class Prefetch(BaseCache):  # type: ignore[misc]
         if starts:
             self._begin(start, [*starts], min(starts[-1] + step, self.size))
 
-    def _cut(self, start: int) -> None:
-        """Have a long range end soon, so that others can take its rest."""
-        if not self._parts:
+    def _cut(self, start: int, end: int) -> None:
+        """Have a long range that is slower than its reader end soon.
+
+        Others take its rest. What is on its way by then is lost, with the connection.
+        """
+        last = self._parts[-1] if self._parts else None
+        if last is None or last.is_done or last.at >= end:
             return
-        last = self._parts[-1]
         stop = max(last.at, start) + min(_SMALL, self._step)
-        if not last.is_done and last.end - stop > self._step:
+        if last.end - stop > self._step:
             last.end = stop
 
     def _begin(self, place: int, starts: list[int], end: int) -> None:

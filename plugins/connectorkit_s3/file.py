@@ -70,7 +70,8 @@ class ConnectorS3File(ReadsAhead, WholeFile, S3File):  # type: ignore[misc]
     @property
     def _at_a_time(self) -> int:
         most: int = self.fs.max_concurrency
-        return min(most, self.fs.config_kwargs.get("max_pool_connections", most))
+        connections: int = self.fs.config_kwargs.get("max_pool_connections", most)
+        return min(most, connections)
 
     def pin(self, version_tag: str) -> None:
         """Have all ranges be of the version with this ETag; "" leaves it open."""
