@@ -43,17 +43,25 @@ _LEAST: Final = 1 << 18
 _SMALL: Final = 1 << 20
 # What makes reads a stream: so many, one behind the other, over so many bytes.
 _READS, _RUN = 3, 2 << 20
+_CLOSED: Final = "I/O operation on closed file."
 # What is looked at for the end of a line.
 _LINE: Final = 1 << 16
 
 
 class Source(Protocol):
-    """An open file whose ranges are read on its filesystem's loop."""
+    """An open file whose ranges are read on its filesystem's loop.
+
+    Attributes:
+        is_pinned: Whether all its ranges are known to be of one version.
+    """
 
     fs: Any
     path: str
     size: int
     blocksize: int
+
+    @property
+    def is_pinned(self) -> bool: ...
 
     def pieces(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """Yield the bytes from `start` to `end` as they arrive, all of one version."""
@@ -223,6 +231,8 @@ class Prefetch(BaseCache):  # type: ignore[misc]
         if start >= end:
             return b""
         with self._lock:
+            if self._is_closed:
+                raise ValueError(_CLOSED)
             is_stream = self._is_stream(start, end)
             held = self._parts
             if held and not held[0].start <= start <= held[-1].end:
@@ -250,7 +260,8 @@ class Prefetch(BaseCache):  # type: ignore[misc]
         is_long = self._reads >= _READS and run >= min(_RUN, 2 * self._step)
         is_big = end - start >= 2 * self._step
         follows = self._reads > 1 or start == 0
-        return self.blocksize > 0 and (is_long or (follows and is_big))
+        is_stream = is_long or (follows and is_big)
+        return is_stream and self.blocksize > 0 and self._source.is_pinned
 
     def _reach(self, start: int) -> int:
         """Return how far to read on behind what is wanted."""
@@ -324,8 +335,9 @@ class Prefetch(BaseCache):  # type: ignore[misc]
         self.total_requested_bytes += end - starts[0]
         start_on(loop, _fill, self._source, parts, Call(scope) if is_own else None)
         if self._is_closed:
+            # Another thread did so meanwhile.
             self.close()
-            raise ValueError("I/O operation on closed file.")
+            raise ValueError(_CLOSED)
         while self._parts[0].end <= place and end - self._parts[0].start > (
             self.ahead + self._step
         ):
@@ -335,7 +347,7 @@ class Prefetch(BaseCache):  # type: ignore[misc]
         """Raise why a range has ended too soon, unless it is to be asked for anew."""
         error, part.error = part.error, None
         if self._is_closed:
-            raise ValueError("I/O operation on closed file.")
+            raise ValueError(_CLOSED)
         part.end = part.at
         self._drop(index + (part.at > part.start))
         try:
@@ -351,16 +363,19 @@ class Prefetch(BaseCache):  # type: ignore[misc]
     def _drop(self, index: int) -> None:
         """End all ranges from one on."""
         dropped, self._parts[index:] = self._parts[index:], []
-        if any(not part.is_done for part in dropped):
+        self._end(dropped)
+
+    def _end(self, parts: list[Part]) -> None:
+        if any(not part.is_done for part in parts):
             loop = self._source.fs.loop
-            for part in dropped:
+            for part in parts:
                 part.drop(loop)
 
     def close(self) -> None:
-        """End all that is under way; waits for nothing."""
+        """End all that is under way; waits for nothing, not for who reads either."""
         self._is_closed = True
         if self._pid == os.getpid():
-            self._drop(0)
+            self._end([*self._parts])
 
     forsake = close
 

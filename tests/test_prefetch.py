@@ -112,6 +112,8 @@ class _File(ReadsAhead, AbstractBufferedFile):  # type: ignore[misc]
         options = {"concurrency": 3, **options}
         self.cache = Prefetch(self, first=first, **options)
 
+    is_pinned = True
+
     def _fetch_range(self, start: int, end: int) -> bytes:
         raise AssertionError((start, end))
 
@@ -225,6 +227,26 @@ class TestWhatIsBegun:
             _blocks(file, 100)
         assert {*file.fs.calls} == {call}
 
+    def test_nothing_ahead_of_an_unknown_version(self) -> None:
+        """Where nothing tells one version from another, ranges are not multiplied."""
+        file = _File(bytes(4000), 100, 100)
+        file.is_pinned = False
+        _blocks(file, 100)
+        _assert_once(file.fs.asked, 4000)
+        assert all(call.is_read for call in file.fs.calls)
+
+    def test_a_jump_ends_the_stream(self) -> None:
+        """Who jumps is asked of nothing more until reads follow each other again."""
+        file = _File(bytes(40_000), 100, 0)
+        for _ in range(10):
+            file.read(100)
+        begun = len(file.fs.asked)
+        for place in (20_000, 9_000, 30_000):
+            file.seek(place)
+            file.read(50)
+        wanted = [(20_000, 20_050), (9_000, 9_050), (30_000, 30_050)]
+        assert file.fs.asked[begun:] == wanted
+
     def test_lines_are_looked_for_in_little(self) -> None:
         """A line does not cost a block: fsspec would read 50 MB for each."""
         file = _File(b"line\n" * 40_000, 1 << 24, 0)
@@ -252,11 +274,13 @@ class TestErrors:
         file = _File(bytes(4000), 100, 100)
         file.fs.errors = {place: OSError("lost") for place in range(700, 4000)}
         while not any(start >= 700 for start, _ in file.fs.asked):
-            file.read(100)
-        _assert_idle(file.fs)
-        begun = len(file.fs.asked)
+            file.read(10)
+            _assert_idle(file.fs)
+        begun, place = len(file.fs.asked), file.tell()
         while file.tell() < 700:
-            assert len(file.read(100)) == 100
+            assert len(file.read(10)) == 10
+        _assert_idle(file.fs)
+        assert place < 700
         # Nothing more is begun behind what has failed.
         assert len(file.fs.asked) == begun
         file.close()
@@ -461,7 +485,7 @@ class TestS3:
                 for _ in range(7):
                     file.read(_BLOCK)
                 place.proxy.wait_stalled(7)
-                assert place.fs.in_flight == 7
+                assert place.fs.in_flight >= 7
                 if jumps:
                     file.seek(0)
                     assert file.read(9) == _CONTENT[:9]
@@ -491,11 +515,13 @@ class TestS3:
         file = minio.fs.open(minio.path(key), block_size=_BLOCK)
         for _ in range(7):
             file.read(_BLOCK)
+        # A small range is waited for as a whole.
+        file.read(100)
         minio.proxy.wait_stalled(7)
         if not (child := os.fork()):
             code = 1
             with suppress(BaseException):
-                assert file.read(100) == _CONTENT[7 * _BLOCK :][:100]
+                assert file.read(100) == _CONTENT[7 * _BLOCK + 100 :][:100]
                 with pytest.raises(RuntimeError, match="forked"):
                     _blocks(file)
                 file.close()
@@ -503,7 +529,7 @@ class TestS3:
             os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         minio.proxy.heal()
-        assert _blocks(file) == _CONTENT[7 * _BLOCK :]
+        assert _blocks(file) == _CONTENT[7 * _BLOCK + 100 :]
         file.close()
 
     def test_the_process_ends_with_ranges_under_way(
@@ -559,7 +585,7 @@ print("read")
 
     def test_text_and_compression(self, minio: Place, key: str) -> None:
         """What lies over the file reads ahead as the file does."""
-        text = "".join(f"line {number}\n" for number in range(100_000))
+        text = "".join(f"line {number}\n" for number in range(30_000))
         minio.put(key, text.encode())
         minio.put(f"{key}.gz", gzip.compress(os.urandom(1 << 19) + _CONTENT))
         path = minio.path(key)
@@ -608,7 +634,7 @@ class TestGCS:
             assert _spans(proxy) == [(0, 10)]
             proxy.inject(Stall(), times=None, when=_behind(6 * _BLOCK + 1))
             got = _CONTENT[:10] + b"".join(file.read(_BLOCK) for _ in range(6))
-            proxy.wait_stalled(6)
+            proxy.wait_stalled(9)
             proxy.heal()
             assert got + _blocks(file) == _CONTENT
         _assert_once(_spans(proxy), len(_CONTENT))

@@ -91,6 +91,11 @@ class ConnectorGCSFile(ReadsAhead, WholeFile, GCSFile):  # type: ignore[misc]
 
     # Reading
 
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it is known which version all ranges are of."""
+        return bool(self.details.get("generation"))
+
     def read(self, length: int | None = -1) -> bytes:
         """Read at most so many bytes, or all that are left.
 

@@ -73,6 +73,11 @@ class ConnectorS3File(ReadsAhead, WholeFile, S3File):  # type: ignore[misc]
         connections: int = self.fs.config_kwargs.get("max_pool_connections", most)
         return min(most, connections)
 
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it is known which version all ranges are of."""
+        return bool(self._version_tag)
+
     def pin(self, version_tag: str) -> None:
         """Have all ranges be of the version with this ETag; "" leaves it open."""
         self._version_tag = version_tag or self._version_tag
