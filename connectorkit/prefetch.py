@@ -11,26 +11,19 @@ dropped when nobody wants the rest.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import threading
-from bisect import bisect_right
-from contextlib import aclosing, nullcontext
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final
 
 from fsspec.caching import BaseCache
 
-from connectorkit.bridge import start as start_on
-from connectorkit.bridge import through
+from connectorkit.arriving import SMALL, Part, Source, fill
+from connectorkit.bridge import start
 from connectorkit.call import Call, current
-from connectorkit.errors import CallCancelled, ObjectChanged
+from connectorkit.errors import CallCancelled, DeadlineExceeded
 from connectorkit.faults import Fault
 from connectorkit.fork import renew_in_child
 from connectorkit.writing import drop_at_exit
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
 
 __all__ = ["NAME", "Prefetch", "ReadsAhead"]
 
@@ -39,128 +32,11 @@ NAME: Final = "prefetch"
 # smaller ones give their first bytes sooner.
 _STEP: Final = 5 << 20
 _LEAST: Final = 1 << 18
-# A range up to this is waited for as a whole: to drop its rest would cost a connection.
-_SMALL: Final = 1 << 20
 # What makes reads a stream: so many, one behind the other, over so many bytes.
 _READS, _RUN = 3, 2 << 20
 _CLOSED: Final = "I/O operation on closed file."
 # What is looked at for the end of a line.
 _LINE: Final = 1 << 16
-
-
-class Source(Protocol):
-    """An open file whose ranges are read on its filesystem's loop.
-
-    Attributes:
-        is_pinned: Whether all its ranges are known to be of one version.
-    """
-
-    fs: Any
-    path: str
-    size: int
-    blocksize: int
-
-    @property
-    def is_pinned(self) -> bool: ...
-
-    def pieces(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes from `start` to `end` as they arrive, all of one version."""
-
-
-class Part:
-    """One range, under way or there. The loop fills it, a reader's thread cuts it.
-
-    Attributes:
-        start: Its first byte.
-        end: The first byte that is not wanted any more.
-        at: The first byte that is not there yet.
-        error: Why there will be no more.
-        is_ahead: Whether nobody waited for it when it was begun.
-        is_done: Whether no more is to come.
-    """
-
-    def __init__(self, start: int, end: int, *, is_ahead: bool) -> None:
-        self.start = self.at = start
-        self.end = end
-        self.error: Exception | None = None
-        self.is_ahead = is_ahead
-        self.is_done = False
-        self._is_small = end - start <= _SMALL
-        self._is_dropped = False
-        self._task: asyncio.Task[None] | None = None
-        self._changed = asyncio.Event()
-        self._offsets: list[int] = []
-        self._pieces: list[bytes] = []
-
-    # On the loop
-
-    async def fill(self, source: Source) -> None:
-        """Read it."""
-        self._task = asyncio.current_task()
-        try:
-            if not self._is_dropped:
-                await self._read(source)
-        except Exception as error:  # noqa: BLE001 - raised to who reads so far
-            self.error = error
-        finally:
-            self.is_done = True
-            self._changed.set()
-
-    async def _read(self, source: Source) -> None:
-        async with aclosing(source.pieces(self.start, self.end)) as pieces:
-            async for piece in pieces:
-                # A reader looks at `at` last.
-                self._offsets.append(self.at)
-                self._pieces.append(piece)
-                self.at += len(piece)
-                self._changed.set()
-                if self.at >= self.end:
-                    return
-        raise ObjectChanged(
-            f"{source.path!r} ends at {self.at}: it is shorter than when it was opened."
-        )
-
-    async def arrived(self, upto: int) -> None:
-        """Wait until it is there up to a byte, or no more is to come."""
-        while self.at < upto and not self.is_done:
-            self._changed.clear()
-            await self._changed.wait()
-
-    def cancel(self) -> None:
-        """End it, its connection included."""
-        if self._task is not None:
-            self._task.cancel()
-
-    # In a reader's thread
-
-    def has(self, upto: int) -> bool:
-        """Tell whether who wants the bytes up to one has to wait for nothing."""
-        wanted = self.end if self._is_small else upto
-        return self.at >= wanted or self.is_done
-
-    def wait(self, upto: int, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Wait until it is there up to a byte, or no more is to come."""
-        if not self.has(upto):
-            through(loop, self.arrived, self.end if self._is_small else upto)
-
-    def drop(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Have it ended; waits for nothing."""
-        self._is_dropped = True
-        if not self.is_done and loop is not None:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self.cancel)
-
-    def views(self, start: int, end: int) -> list[bytes | memoryview]:
-        """Return the bytes from one to another, which are there."""
-        found: list[bytes | memoryview] = []
-        index = bisect_right(self._offsets, start) - 1
-        while start < end:
-            piece, offset = self._pieces[index], self._offsets[index]
-            first, last = start - offset, min(end - offset, len(piece))
-            is_whole = last - first == len(piece)
-            found.append(piece if is_whole else memoryview(piece)[first:last])
-            start, index = offset + last, index + 1
-        return found
 
 
 class Prefetch(BaseCache):  # type: ignore[misc]
@@ -177,7 +53,7 @@ class Prefetch(BaseCache):  # type: ignore[misc]
     Ranges that are begun ahead belong to the call that the read is a part of, or are a
     call of their own: with one deadline, one slot, one half-open permit. A range that
     fails ends what is begun ahead. Its error is raised by the read that comes to it,
-    which asks once more itself only if a policy had refused and nothing was sent.
+    which asks once more itself only if it was refused: a circuit was open, say.
 
     At most `ahead` bytes are held before the reader and one range behind it, besides
     what the read returns; until there is a stream, what fsspec's `readahead` holds.
@@ -208,9 +84,9 @@ class Prefetch(BaseCache):  # type: ignore[misc]
         self._source: Source = source
         self._at_a_time = concurrency
         self._step = max(1, min(source.blocksize, _STEP))
-        self.ahead = max_prefetch_size or max(
-            source.blocksize, concurrency * self._step
-        )
+        self.ahead = max(source.blocksize, concurrency * self._step)
+        if max_prefetch_size is not None:
+            self.ahead = max_prefetch_size
         self._first = min(first, self.ahead)
         self._run_from = 0
         self._reads = 0
@@ -266,7 +142,8 @@ class Prefetch(BaseCache):  # type: ignore[misc]
     def _reach(self, start: int) -> int:
         """Return how far to read on behind what is wanted."""
         run = start - self._run_from if self._reads >= _READS else 0
-        return max(self._first, min(self.ahead, 2 * run))
+        reach: int = max(self._first, min(self.ahead, 2 * run))
+        return reach
 
     def _views(
         self, start: int, end: int, *, is_stream: bool
@@ -299,10 +176,13 @@ class Prefetch(BaseCache):  # type: ignore[misc]
         if free <= 0 or (begin > start and free < reach // 2 and goal < self.size):
             return
         step = max(1, min(self._step, max(reach // 2, end - start, _LEAST)))
+        # Whole ones; but the object's last, and what a reader waits for.
+        count = -(-free // step) if goal == self.size else free // step
+        count = max(count, int(begin <= start))
         under_way = sum(not part.is_done for part in self._parts)
-        starts = range(begin, goal, step)[: max(0, self._at_a_time - under_way)]
+        starts = [begin + n * step for n in range(count)][: self._at_a_time - under_way]
         if starts:
-            self._begin(start, [*starts], min(starts[-1] + step, self.size))
+            self._begin(start, starts, min(starts[-1] + step, self.size))
 
     def _cut(self, start: int, end: int) -> None:
         """Have a long range that is slower than its reader end soon.
@@ -312,7 +192,7 @@ class Prefetch(BaseCache):  # type: ignore[misc]
         last = self._parts[-1] if self._parts else None
         if last is None or last.is_done or last.at >= end:
             return
-        stop = max(last.at, start) + min(_SMALL, self._step)
+        stop = max(last.at, start) + min(SMALL, self._step)
         if last.end - stop > self._step:
             last.end = stop
 
@@ -333,7 +213,7 @@ class Prefetch(BaseCache):  # type: ignore[misc]
             drop_at_exit(self)
         self._parts += parts
         self.total_requested_bytes += end - starts[0]
-        start_on(loop, _fill, self._source, parts, Call(scope) if is_own else None)
+        start(loop, fill, self._source, parts, Call(scope) if is_own else None)
         if self._is_closed:
             # Another thread did so meanwhile.
             self.close()
@@ -353,12 +233,17 @@ class Prefetch(BaseCache):  # type: ignore[misc]
         try:
             if error is None:
                 raise CallCancelled("What was read ahead was cancelled beneath.")
-            verdict = self._source.fs.pipeline.scope.classify(error)
-            if not (part.is_ahead and verdict.fault is Fault.LOCAL):
+            if not (part.is_ahead and self._is_refusal(error)):
                 raise error
         finally:
             # An error's traceback holds this frame, which would hold the error.
             del error
+
+    def _is_refusal(self, error: Exception) -> bool:
+        """Tell whether a policy let nothing through; a time that is up was tried."""
+        verdict = self._source.fs.pipeline.scope.classify(error)
+        is_late = isinstance(error, DeadlineExceeded)
+        return verdict.fault is Fault.LOCAL and not is_late
 
     def _drop(self, index: int) -> None:
         """End all ranges from one on."""
@@ -378,14 +263,6 @@ class Prefetch(BaseCache):  # type: ignore[misc]
             self._end([*self._parts])
 
     forsake = close
-
-
-async def _fill(source: Source, parts: list[Part], call: Call | None) -> None:
-    with call or nullcontext():
-        # Each has its own end; a gather that is cancelled ends them all.
-        await asyncio.gather(
-            *(part.fill(source) for part in parts), return_exceptions=True
-        )
 
 
 class ReadsAhead:
