@@ -31,12 +31,15 @@ class Call:
         shared: What policies keep for its parallel parts, by the policy's choice of
             key.
         is_over: Whether it has ended; a task that it left behind begins calls anew.
+        is_read: Whether it is no more than one read of an open file: what is read
+            ahead for the next one is no part of it.
     """
 
-    __slots__ = ("_ends", "_token", "is_over", "scope", "shared", "started")
+    __slots__ = ("_ends", "_token", "is_over", "is_read", "scope", "shared", "started")
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, *, is_read: bool = False) -> None:
         self.scope = scope
+        self.is_read = is_read
         self.started = scope.clock()
         self.shared: dict[Any, Any] = {}
         self.is_over = False
@@ -93,6 +96,7 @@ def current(scope: Scope) -> Call | None:
     )
 
 
-def joined(scope: Scope) -> AbstractContextManager[object]:
+def joined(scope: Scope, *, is_read: bool = False) -> AbstractContextManager[object]:
     """Return a context that is a part of the call under way, or begins one."""
-    return nullcontext() if current(scope) is not None else Call(scope)
+    under_way = current(scope) is not None
+    return nullcontext() if under_way else Call(scope, is_read=is_read)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -90,6 +90,14 @@ class GCSSettings(Settings):
         title="Read timeout",
         description="Seconds to wait for the next bytes of an answer.",
     )
+    default_cache_type: Literal[
+        "prefetch", "adaptive", "readahead", "bytes", "block", "none"
+    ] = Field(
+        default="prefetch",
+        title="Cache of open files",
+        description="prefetch reads ahead by several requests at a time, none does not "
+        "read ahead; the others are fsspec's.",
+    )
 
     @field_validator("json_credentials", mode="before")
     @classmethod
@@ -173,6 +181,7 @@ class GCS(ConnectorType[GCSSettings]):
             # Who brings credentials means Google, whatever STORAGE_EMULATOR_HOST says.
             endpoint_url=settings.endpoint_url or (None if token is None else _GOOGLE),
             requests_timeout=timeouts(settings.connect_timeout, settings.read_timeout),
+            default_cache_type=settings.default_cache_type,
             # Another process may write at any time.
             use_listings_cache=False,
             **options,

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from connectorkit import ObjectChanged, WrongAnswer
 from connectorkit.bridge import start, through
 from connectorkit.call import joined
+from connectorkit.prefetch import NAME, Prefetch, ReadsAhead
 from connectorkit.writing import WholeFile
 from connectorkit_gcs.json_client import GCSFile
 from connectorkit_gcs.uploading import UNIT, About, Upload, digested, insert
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
 __all__ = ["ConnectorGCSFile"]
 
@@ -20,7 +24,7 @@ __all__ = ["ConnectorGCSFile"]
 _MOST = 1 << 28
 
 
-class ConnectorGCSFile(WholeFile, GCSFile):  # type: ignore[misc]
+class ConnectorGCSFile(ReadsAhead, WholeFile, GCSFile):  # type: ignore[misc]
     """An open object: ranges of one version, and no half of a write.
 
     Each read, flush and close is a call. A flush that fails, or an exception that
@@ -37,10 +41,32 @@ class ConnectorGCSFile(WholeFile, GCSFile):  # type: ignore[misc]
     _upload: Upload | None = None
     _is_dropped = False
 
-    def __init__(self, fs: Any, path: str, mode: str = "rb", **options: Any) -> None:
+    def __init__(
+        self,
+        fs: Any,
+        path: str,
+        mode: str = "rb",
+        *,
+        cache_type: str = NAME,
+        cache_options: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
         self._digest = hashlib.md5(usedforsecurity=False)
+        reads_ahead = cache_type == NAME
         with joined(fs.pipeline.scope):
-            super().__init__(fs, path, mode, **options)
+            super().__init__(
+                fs,
+                path,
+                mode,
+                cache_type="none" if reads_ahead else cache_type,
+                cache_options=None if reads_ahead else cache_options,
+                **options,
+            )
+        if reads_ahead and self.mode == "rb":
+            # As little on the first requests as gcsfs's `adaptive` asks for.
+            its = {"first": 0, "concurrency": self.concurrency}
+            self.cache = Prefetch(self, **{**its, **(cache_options or {})})
+            self.cache_type = NAME
         prefetcher = getattr(getattr(self, "cache", None), "_prefetcher", None)
         if self.mode != "rb":
             self.begun()
@@ -65,6 +91,11 @@ class ConnectorGCSFile(WholeFile, GCSFile):  # type: ignore[misc]
 
     # Reading
 
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it is known which version all ranges are of."""
+        return bool(self.details.get("generation"))
+
     def read(self, length: int | None = -1) -> bytes:
         """Read at most so many bytes, or all that are left.
 
@@ -73,7 +104,7 @@ class ConnectorGCSFile(WholeFile, GCSFile):  # type: ignore[misc]
             ObjectChanged: They would be another version's.
         """
         start = self.loc
-        with joined(self.fs.pipeline.scope):
+        with joined(self.fs.pipeline.scope, is_read=True):
             data: bytes = super().read(length)
         left = self.size - start
         wanted = left if length is None or length < 0 else min(length, left)
@@ -112,6 +143,14 @@ class ConnectorGCSFile(WholeFile, GCSFile):  # type: ignore[misc]
         if len(data) != end - start:
             raise ObjectChanged(f"{self.path}: it became shorter while it was read.")
         return data
+
+    async def pieces(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """Yield a range, as one: a service may have to be asked what version it was.
+
+        Raises:
+            ObjectChanged: It is another version's.
+        """
+        yield await self._range(start, end, self.concurrency)
 
     def _prefetched(self, start: int | None, end: int | None) -> bytes:
         data: bytes = self._through(self.cache._prefetcher.afetch, start, end)

@@ -11,6 +11,7 @@ from fsspec.utils import is_exception
 
 from connectorkit import Fault
 from connectorkit.bridge import through
+from connectorkit.prefetch import NAME
 from connectorkit.writing import LayeredOpen
 from connectorkit_gcs.credentials import token_of
 from connectorkit_gcs.deleting import delete_batch
@@ -35,8 +36,15 @@ class ConnectorGCSFileSystem(LayeredOpen, GCSTransfers):
     """gcsfs's JSON filesystem: each request one operation, each attempt one request.
 
     Made with gcsfs's own arguments it stands alone, under the default policies; gcsfs's
-    own retries are off in any case.
+    own retries are off in any case. `default_cache_type` is as s3fs has it: how open
+    files read, if they are not told.
     """
+
+    def __init__(
+        self, *args: Any, default_cache_type: str = NAME, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.default_cache_type = default_cache_type
 
     @property
     def buckets(self) -> list[str]:
@@ -221,6 +229,7 @@ class ConnectorGCSFileSystem(LayeredOpen, GCSTransfers):
         if "x" in mode:
             self._refuse_to_replace(path)
         kwargs["consistency"] = kwargs.get("consistency") or self.consistency
+        kwargs["cache_type"] = kwargs.get("cache_type") or self.default_cache_type
         return ConnectorGCSFile(
             self,
             path,

@@ -84,6 +84,14 @@ class S3Settings(Settings):
         title="Read timeout",
         description="Seconds to wait for the next bytes of an answer.",
     )
+    default_cache_type: Literal["prefetch", "readahead", "bytes", "block", "none"] = (
+        Field(
+            default="prefetch",
+            title="Cache of open files",
+            description="prefetch reads ahead by several requests at a time, none does "
+            "not read ahead; the others are fsspec's.",
+        )
+    )
 
     @field_validator("secret")
     @classmethod
@@ -131,6 +139,7 @@ class S3(ConnectorType[S3Settings]):
                 "verify": None if settings.verify_tls else False,
             },
             "config_kwargs": self.client_config(settings),
+            "default_cache_type": settings.default_cache_type,
             # Another process may write at any time.
             "use_listings_cache": False,
         }

@@ -10,18 +10,21 @@ from s3fs.core import S3AsyncStreamedFile, S3File, version_id_kw
 from connectorkit import ObjectChanged
 from connectorkit.bridge import start, through
 from connectorkit.call import joined
+from connectorkit.prefetch import NAME, Prefetch, ReadsAhead
 from connectorkit.writing import WholeFile
 from connectorkit_s3.uploading import abandon
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
 __all__ = ["ConnectorS3AsyncFile", "ConnectorS3File"]
 
 _log = logging.getLogger(__name__)
+# A body gives what has come, up to this.
+_PIECE = 1 << 20
 
 
-class ConnectorS3File(WholeFile, S3File):  # type: ignore[misc]
+class ConnectorS3File(ReadsAhead, WholeFile, S3File):  # type: ignore[misc]
     """An open object: ranges of one version, and no half of a write.
 
     Each read, flush and close is a call. A flush that fails, or an exception that
@@ -35,8 +38,24 @@ class ConnectorS3File(WholeFile, S3File):  # type: ignore[misc]
     # The version that all ranges are of, once it is known.
     _version_tag: str = ""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        *args: Any,
+        cache_type: str = NAME,
+        cache_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        reads_ahead = cache_type == NAME
+        super().__init__(
+            *args,
+            cache_type="none" if reads_ahead else cache_type,
+            cache_options=None if reads_ahead else cache_options,
+            **kwargs,
+        )
+        if reads_ahead and self.mode == "rb":
+            # As much on the first request as fsspec's `readahead` asks for.
+            its = {"first": self.blocksize, "concurrency": self._at_a_time}
+            self.cache = Prefetch(self, **{**its, **(cache_options or {})})
         self._version_tag = self.read_kw.pop("IfMatch", "")
         if self.fs.local_expiry_check and "r" in self.mode:
             self._version_tag = self.details.get("ETag", "")
@@ -48,6 +67,17 @@ class ConnectorS3File(WholeFile, S3File):  # type: ignore[misc]
 
     # Reading
 
+    @property
+    def _at_a_time(self) -> int:
+        most: int = self.fs.max_concurrency
+        connections: int = self.fs.config_kwargs.get("max_pool_connections", most)
+        return min(most, connections)
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it is known which version all ranges are of."""
+        return bool(self._version_tag)
+
     def pin(self, version_tag: str) -> None:
         """Have all ranges be of the version with this ETag; "" leaves it open."""
         self._version_tag = version_tag or self._version_tag
@@ -58,13 +88,34 @@ class ConnectorS3File(WholeFile, S3File):  # type: ignore[misc]
         Raises:
             ObjectChanged: Somebody replaced the object since it was opened.
         """
-        with joined(self.fs.pipeline.scope):
+        with joined(self.fs.pipeline.scope, is_read=True):
             data: bytes = super().read(length)
             return data
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         if end <= start:
             return b""
+        data: bytes
+        data, tag = through(self.fs.loop, self.fs.read_range, self._asked(start, end))
+        self._expect(tag)
+        return data
+
+    async def pieces(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """Yield a range as it arrives.
+
+        Raises:
+            ObjectChanged: It is another version's.
+        """
+        answer = await self.fs._call_s3("get_object", **self._asked(start, end))
+        body = answer["Body"]
+        try:
+            self._expect(answer.get("ETag", ""))
+            while piece := await body.read(_PIECE):
+                yield piece
+        finally:
+            body.close()
+
+    def _asked(self, start: int, end: int) -> dict[str, Any]:
         asked = {
             "Bucket": self.bucket,
             "Key": self.key,
@@ -74,8 +125,9 @@ class ConnectorS3File(WholeFile, S3File):  # type: ignore[misc]
         }
         if self._version_tag:
             asked["IfMatch"] = self._version_tag
-        data: bytes
-        data, tag = through(self.fs.loop, self.fs.read_range, asked)
+        return asked
+
+    def _expect(self, tag: str) -> None:
         # Who opened it with a size did not ask for its version, and a cache may fetch
         # by several threads.
         self._version_tag = self._version_tag or tag
@@ -83,7 +135,6 @@ class ConnectorS3File(WholeFile, S3File):  # type: ignore[misc]
             raise ObjectChanged(
                 f"{self.path!r} was replaced while it was read: read it again."
             )
-        return data
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         # s3fs's copy would go on in whatever object there is by then.

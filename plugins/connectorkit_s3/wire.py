@@ -15,6 +15,7 @@ from s3fs.errors import translate_boto_error
 
 from connectorkit import Fault
 from connectorkit.body import Body
+from connectorkit.prefetch import NAME
 from connectorkit.wire import sending_once
 from connectorkit.wired import Wired
 from connectorkit_s3.credentials import renew
@@ -67,6 +68,7 @@ class S3Wire(Wired, S3FileSystem):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Another process may write at any time.
         kwargs.setdefault("use_listings_cache", False)
+        kwargs.setdefault("default_cache_type", NAME)
         self._part_sizes: dict[str, dict[int, int | None]] = {}
         super().__init__(*args, **kwargs)
 

@@ -107,7 +107,7 @@ def kit_of(
     )
 
 
-def bare(server: RcloneS3, proxy: FaultProxy) -> Any:
+def bare(server: RcloneS3, proxy: Any) -> Any:
     """Return s3fs as it comes."""
     import s3fs
 

@@ -267,7 +267,7 @@ _CALLS: dict[str, tuple[_Call, str]] = {
     "cp": (lambda fs, path, _: fs.cp_file(path, f"{path}-2"), "objects.rewrite"),
     "rm": (lambda fs, path, _: fs.rm_file(path), "objects.delete"),
 }
-_USUAL = {"read": 2, "prefetch": 4, "write_part": 3}
+_USUAL = {"read": 2, "prefetch": 3, "write_part": 3}
 
 
 def _assert_done(name: str, result: object, place: Place) -> None:
