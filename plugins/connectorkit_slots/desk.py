@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from asyncio import CancelledError
+from itertools import count
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -88,6 +89,8 @@ class Desk(Generic[S]):
         self._book = Book(self.rules.processes)
         self._away_until = -math.inf
         self._is_owing = False
+        # Each token begins with a name of the process's own.
+        self._process, self._numbers = token_hex(12), count()
 
     # What is asked for
 
@@ -112,7 +115,7 @@ class Desk(Generic[S]):
             organization=organization,
             execution_id=execution,
             member=self.rules.keys.member(organization, execution),
-            token=token_hex(8),
+            token=f"{self._process}{next(self._numbers):x}",
             lease=self.rules.lasting(lease),
             scopes=(
                 (f"org:{organization}", self.rules.limit(organization)),

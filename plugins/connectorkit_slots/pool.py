@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis import ConnectionPool
 
+from connectorkit.fork import renew_in_child
+
 if TYPE_CHECKING:
     from redis import Connection
 
@@ -26,15 +28,22 @@ class WarmPool(ConnectionPool):
     connection broke on the way, and all others are looked at again.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        renew_in_child(self)
+
     def reset(self) -> None:
         """Forget all connections: they may be those of a parent process."""
         # What is done at once by append and pop needs no lock.
         self._warm: list[tuple[float, Connection]] = []
         super().reset()
 
+    def after_fork(self) -> None:
+        """Use nothing that is the parent's."""
+        self.reset()
+
     def get_connection(self, *args: Any, **kwargs: Any) -> Connection:
         """Return a connection that is ready for a command."""
-        self._checkpid()
         try:
             released, connection = self._warm.pop()
         except IndexError:
@@ -49,7 +58,6 @@ class WarmPool(ConnectionPool):
 
         Whoever uses redis-py's own `release` does not say so of it.
         """
-        self._checkpid()
         # redis-py says it by a name of its own from version 8 on only.
         if connection._sock is not None and self.owns_connection(connection):
             self._warm.append((time.monotonic(), connection))
