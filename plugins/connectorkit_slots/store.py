@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from connectorkit import MissingExtra
 from connectorkit.fork import importing, renew_in_child
+from connectorkit_slots.convoy import Convoy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -169,7 +170,8 @@ class Store:
         redis = redis_py()
         self._client = client
         self.is_cluster = isinstance(client, redis.RedisCluster | LateCluster)
-        if not self.is_cluster and _waits_for_ever(client):
+        timeout = 0.0 if self.is_cluster else _timeout_of(client)
+        if timeout is None:
             raise ValueError(
                 "The client of Redis has no socket_timeout: a Redis that hangs would "
                 "keep the slots of this process from being renewed. Give it one, of a "
@@ -183,6 +185,10 @@ class Store:
         if not self.is_cluster:
             pool = client.connection_pool
             self._keep = getattr(pool, "keep", pool.release)
+            patience = 2 * timeout + 1.0
+            self._convoy = Convoy(
+                self._exchange, patience, redis.exceptions.RedisError, self._broken
+            )
             self.address = _address(pool) or self
 
     @property
@@ -209,27 +215,26 @@ class Store:
     def _sent(self, command: bytes) -> Any:
         """Send a command as the client would, who takes half as long again for it."""
         try:
-            return self._exchanged(command)
+            answer = self._convoy.ask(command)
         except self._broken as error:
+            if not is_away(error):
+                raise
             # Redis has closed it, perhaps long ago: one connection is not all of it.
             # Each script may be asked for twice, as its token says for what.
-            if is_away(error):
-                return self._exchanged(command)
-            raise
+            answer = self._convoy.ask(command)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    def _exchanged(self, command: bytes) -> Any:
+    def _exchange(self, commands: Sequence[bytes]) -> list[Any]:
         pool = self.client.connection_pool
         connection = pool.get_connection()
         is_whole = False
         try:
-            connection.send_packed_command((command,))
-            try:
-                reply = connection.read_response()
-            except self._refusal:
-                is_whole = True
-                raise
+            connection.send_packed_command((b"".join(commands),))
+            answers = [self._read(connection) for _ in commands]
             is_whole = True
-            return reply
+            return answers
         finally:
             if is_whole:
                 self._keep(connection)
@@ -237,6 +242,13 @@ class Store:
                 # Who was interrupted here leaves no answer to the next one.
                 connection.disconnect()
                 pool.release(connection)
+
+    def _read(self, connection: Any) -> Any:
+        """Return an answer, or the error that Redis has answered with."""
+        try:
+            return connection.read_response()
+        except self._refusal as error:
+            return error
 
     def run_all(self, asks: Sequence[Ask]) -> list[Any]:
         """Run scripts in one round trip; what one of them raised is its answer.
@@ -347,11 +359,13 @@ def _cancellable() -> Iterator[None]:
         raise asyncio.CancelledError
 
 
-def _waits_for_ever(client: Any) -> bool:
+def _timeout_of(client: Any) -> float | None:
+    """Return for how many seconds a client waits for an answer; None for ever."""
     pool = client.connection_pool
     # What stands in neither is redis-py's affair, by its version.
     connection = pool.connection_class(**pool.connection_kwargs)
-    return connection.socket_timeout is None
+    timeout: float | None = connection.socket_timeout
+    return timeout
 
 
 def _address(pool: Any) -> object:

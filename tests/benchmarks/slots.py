@@ -313,7 +313,7 @@ def measured(
     job |= {"organizations": organizations, "work": work, "limits": limits}
     found = {}
     for subject in SUBJECTS:
-        seconds = HOT_SECONDS if is_hot and subject == "baseline" else SECONDS
+        seconds = HOT_SECONDS if is_hot else SECONDS
         found[subject] = crowd(
             processes, subject=subject, threads=threads, seconds=seconds, **job
         )
