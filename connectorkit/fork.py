@@ -31,6 +31,9 @@ _inherited: list[object] = []
 # The threads that import a client now; they do not wait for each other.
 _quiet = threading.Condition()
 _importers: list[int] = []
+# How many forks lie between this process and the first that imported this: cheaper to
+# compare than its number, which the kernel has to be asked for.
+generation = 0
 # A plugin that never ends its import shall not keep the host from forking.
 _PATIENCE = 10.0
 
@@ -69,7 +72,8 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _quiet  # noqa: PLW0603 - threads that are not here may wait for the old one
+    global _quiet, generation  # noqa: PLW0603 - threads that are not here wait for it
+    generation += 1
     _quiet = threading.Condition()
     _importers[:] = [each for each in _importers if each == threading.get_ident()]
     if "fsspec.asyn" in sys.modules:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from connectorkit import fork
 from connectorkit_slots.errors import SlotLost
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Holding:
         self._deadline = deadline
         self._clock = clock
         self._tell = tell
-        self._pid = os.getpid()
+        self._generation = fork.generation
         self._lock = threading.Lock()
         self._is_lost = False
         self._is_over = False
@@ -163,7 +163,7 @@ class Holding:
         with self._lock:
             was_over, self._is_over = self._is_over, True
         # A child that was forked inside the block does not end its parent's slot.
-        return not was_over and os.getpid() == self._pid
+        return not was_over and fork.generation == self._generation
 
     def __repr__(self) -> str:
         state = "lost" if self._is_lost else self.mode

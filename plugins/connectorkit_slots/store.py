@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from connectorkit import MissingExtra
 from connectorkit.fork import importing, renew_in_child
 from connectorkit_slots.convoy import Convoy
+from connectorkit_slots.verbs import COMMON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -204,13 +205,18 @@ class Store:
             Away: Redis cannot be asked now.
         """
         script, keys, args = ask
-        with _or_away():
+        # Not by `_or_away`: a generator's start and end are much beside all else here.
+        try:
             try:
                 if self.is_cluster:
                     return self.client.evalsha(script.sha, len(keys), *keys, *args)
                 return self._sent(_packed(ask))
             except self._no_script:
                 return self.client.eval(script.text, len(keys), *keys, *args)
+        except Exception as error:
+            if is_away(error):
+                raise Away from error
+            raise
 
     def _sent(self, command: bytes) -> Any:
         """Send a command as the client would, who takes half as long again for it."""
@@ -321,15 +327,18 @@ class AsyncStore:
 
 def _packed(ask: Ask) -> bytes:
     """Return a script's call as Redis reads it."""
-    script, keys, (common, *args) = ask
-    count, begins = _beginning(script.sha, tuple(keys), common)
-    return b"*%d\r\n%b%b" % (count + len(args), begins, _texts(args))
+    script, keys, args = ask
+    count, begins = _beginning(script.sha, keys, args[:COMMON])
+    rest = args[COMMON:]
+    return b"*%d\r\n%b%b" % (count + len(rest), begins, _texts(rest))
 
 
 @lru_cache(4096)
-def _beginning(sha: str, keys: tuple[str, ...], common: str) -> tuple[int, bytes]:
+def _beginning(
+    sha: str, keys: tuple[str, ...], common: tuple[object, ...]
+) -> tuple[int, bytes]:
     """Return what is the same for many calls, and how many words it has."""
-    words = ("EVALSHA", sha, len(keys), *keys, common)
+    words = ("EVALSHA", sha, len(keys), *keys, *common)
     return len(words), _texts(words)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import lru_cache
 from importlib.resources import files
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
@@ -17,10 +16,21 @@ if TYPE_CHECKING:
 
     from connectorkit_slots.options import Rules
 
-__all__ = ["Ask", "Claim", "Granted", "Moved", "RefusedBy", "Reply", "Script", "Verbs"]
+__all__ = [
+    "COMMON",
+    "Ask",
+    "Claim",
+    "Granted",
+    "Moved",
+    "RefusedBy",
+    "Reply",
+    "Script",
+    "Verbs",
+]
 
 # JSON, whether or not the client decodes its answers.
 Reply: TypeAlias = str | bytes
+COMMON: Final = 4
 # Seconds: at once, nearly.
 _LEAST: Final = 0.001
 
@@ -42,11 +52,15 @@ class Script(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """One call of a script: one round trip."""
+    """One call of a script: one round trip.
+
+    Attributes:
+        args: `COMMON` of them are the same for all calls of a limiter.
+    """
 
     script: Script
-    keys: Sequence[str]
-    args: Sequence[Any]
+    keys: tuple[str, ...]
+    args: tuple[Any, ...]
 
 
 class Claim(NamedTuple):
@@ -116,14 +130,8 @@ class Verbs:
         keys = rules.keys
         self._keys = (keys.state, keys.records, keys.of(GLOBAL))
         is_told = rules.emit is not None
-        common = [
-            rules.window,
-            rules.is_started,
-            ceil(rules.key_ttl),
-            is_told,
-            rules.scheme,
-        ]
-        self._common = json.dumps(common)
+        seconds = ceil(rules.key_ttl)
+        self._common = (rules.scheme, rules.window, seconds, int(is_told))
         self._acquire = Script.load("acquire")
         self._renew = Script.load("renew")
         self._release = Script.load("release")
@@ -138,11 +146,13 @@ class Verbs:
             self._acquire,
             (*self._keys, *[key(name) for name, _ in claim.scopes[:-1]]),
             (
-                self._common,
-                _terms(claim.is_taken, claim.lease, *[lim for _, lim in claim.scopes]),
+                *self._common,
+                "take" if claim.is_taken else "join",
+                claim.lease,
                 claim.member,
                 claim.token,
                 epoch,
+                *[limit or 0 for _, limit in claim.scopes],
             ),
         )
 
@@ -153,7 +163,7 @@ class Verbs:
             ValueError: The execution's ID is another organisation's, or others use
                 another scheme there.
         """
-        word, epoch, *rest = json.loads(reply)
+        word, epoch, *rest = _read(reply)
         if word == "moved":
             return Moved(epoch)
         if word == "refused":
@@ -179,7 +189,7 @@ class Verbs:
 
     def renew(self, held: Iterable[tuple[Claim, float]]) -> Ask:
         """Ask to renew slots, each with the seconds since it was taken."""
-        return Ask(self._renew, self._keys, (self._common, *map(self._held, held)))
+        return Ask(self._renew, self._keys, (*self._common, *map(self._held, held)))
 
     def _held(self, each: tuple[Claim, float]) -> str:
         claim, age = each
@@ -190,7 +200,7 @@ class Verbs:
     @staticmethod
     def renewed(reply: Reply) -> tuple[str, list[float]]:
         """Return the epoch, and for how many seconds each lasts; 0 if it is lost."""
-        epoch, *lasting = json.loads(reply)
+        epoch, *lasting = _read(reply)
         return epoch, lasting
 
     def release(
@@ -201,13 +211,13 @@ class Verbs:
         With an age it is wanted since so many seconds.
         """
         keys = self._rules.keys
-        args = (self._common, keys.member(org, execution_id), token, age)
+        args = (*self._common, keys.member(org, execution_id), token, age)
         return Ask(self._release, self._keys, (*args, f"org:{org}", GLOBAL))
 
     @staticmethod
     def released(reply: Reply) -> tuple[bool, dict[str, int]]:
         """Return whether there was one, and how many slots its scopes have in use."""
-        was_there, *used = json.loads(reply)
+        was_there, *used = _read(reply)
         return was_there, dict(used)
 
     def usage(self, org: str) -> Ask:
@@ -217,15 +227,15 @@ class Verbs:
     @staticmethod
     def used(org: str, limit: int | None, reply: Reply) -> Usage:
         """Read the answer; Redis may have stored another limit."""
-        return _usage(org, limit, json.loads(reply))
+        return _usage(org, limit, _read(reply))
 
     def usages(self) -> Ask:
         """Ask how far each organisation that has a slot uses them."""
-        return Ask(self._usages, self._keys, (self._common,))
+        return Ask(self._usages, self._keys, self._common)
 
     def all_used(self, reply: Reply) -> list[Usage]:
         """Read the answer."""
-        names = [(name.removeprefix("org:"), told) for name, *told in json.loads(reply)]
+        names = [(name.removeprefix("org:"), told) for name, *told in _read(reply)]
         return [_usage(org, self._rules.limit(org), told) for org, told in names]
 
     def clear(self, org: str) -> Ask:
@@ -245,15 +255,12 @@ class Verbs:
 
     def _of_organization(self, script: Script, org: str) -> Ask:
         keys = (*self._keys, self._rules.keys.of(f"org:{org}"))
-        return Ask(script, keys, (self._common,))
+        return Ask(script, keys, self._common)
 
 
-@lru_cache(1024)
-def _terms(is_taken: bool, lease: float, *limits: int | None) -> str:
-    """Return what is the same for many claims."""
-    return json.dumps(
-        ["take" if is_taken else "join", lease, [limit or 0 for limit in limits]]
-    )
+def _read(reply: Reply) -> Any:
+    # To be told bytes, json would find out their encoding first.
+    return json.loads(reply if isinstance(reply, str) else reply.decode())
 
 
 def _usage(org: str, limit: int | None, told: Sequence[Any]) -> Usage:

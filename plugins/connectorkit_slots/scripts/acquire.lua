@@ -1,9 +1,10 @@
 -- Gives a slot in all scopes, or in none. KEYS: state, records, global, the sets of
--- the other scopes in the order in which they are looked at. ARGV: the common ones; as
--- JSON mode, lease and the limit of each scope (0 for none), the global one's last;
--- member, token, the known epoch.
-local mode, lease, given = unpack(cjson.decode(ARGV[2]))
-local member, token, known_epoch = ARGV[3], ARGV[4], ARGV[5]
+-- the other scopes in the order in which they are looked at. ARGV: the common ones,
+-- mode, lease, member, token, the known epoch, and the limit of each scope (0 for
+-- none), the global one's last.
+local mode, lease = ARGV[5], tonumber(ARGV[6])
+local member, token, known_epoch = ARGV[7], ARGV[8], ARGV[9]
+local given = {unpack(ARGV, 10)}
 
 local keys = {unpack(KEYS, 4)}
 keys[#keys + 1] = global
@@ -95,7 +96,7 @@ end
 local more
 for i = 2, #keys - 1 do
   more = more or {}
-  more[#more + 1] = {scopes[i], given[i]}
+  more[#more + 1] = {scopes[i], tonumber(given[i])}
 end
 score = now + lease - window
 put(member, score, {

@@ -3,13 +3,14 @@
 -- and whether it is held, and so renewed.
 -- A score at or below `bound` has lapsed. With leases it is when the slot lapses and
 -- `window` is 0; with start times it is when it was given and `window` the cutoff.
--- KEYS: state, records, global, then those of the verb. ARGV: as JSON window, whether
--- scores are start times, seconds for which keys last, whether anybody wants to know
--- how many slots are left in use, and the scheme's name; then those of the verb.
--- Answers are JSON.
+-- KEYS: state, records, global, then those of the verb. ARGV: the scheme's name,
+-- window, seconds for which keys last, and 1 if anybody wants to know how many slots
+-- are left in use; then those of the verb. Answers are JSON.
 local state, records, global = KEYS[1], KEYS[2], KEYS[3]
 local prefix = string.sub(state, 1, -6)
-local window, keep, key_seconds, is_told, scheme = unpack(cjson.decode(ARGV[1]))
+local scheme, window, key_seconds = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local is_told = ARGV[4] == '1'
+local keep = scheme ~= 'leases'
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
 local bound = now - window

@@ -2,7 +2,7 @@
 -- seconds since it was wanted, then the scopes of one without a record, the
 -- organisation's first. Answers with whether it was there and, if
 -- anybody wants to know, name and use of each of its scopes.
-local member, token, age, first = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local member, token, age, first = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
 local record = record_of(member)
 if token ~= '' and not (record and record.token == token) then
   -- What asks for it may come yet, where its caller has not waited for the answer.
@@ -18,7 +18,7 @@ if token == '' and age > 0 and record and record.started > now - age then
   return '[false]'
 end
 local was_live = token ~= '' or score_of(member) ~= nil
-local scopes = record and record.scopes or {unpack(ARGV, 5)}
+local scopes = record and record.scopes or {unpack(ARGV, 8)}
 if token == '' and record then revoke(record) end
 remove(member, scopes)
 local answer = {was_live}

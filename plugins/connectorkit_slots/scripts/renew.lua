@@ -39,7 +39,7 @@ local function renew(member, token, lease, left, age, scopes)
 end
 
 local answer = {epoch}
-for i = 2, #ARGV do
-  answer[i] = renew(unpack(cjson.decode(ARGV[i])))
+for i = 5, #ARGV do
+  answer[i - 3] = renew(unpack(cjson.decode(ARGV[i])))
 end
 return cjson.encode(answer)
