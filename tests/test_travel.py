@@ -276,6 +276,18 @@ kit.close()
 """
 
 
+def _told(script: str) -> tuple[str, str]:
+    """Run a script, and return what it printed, by either way."""
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    return done.stdout, done.stderr
+
+
 class TestForks:
     """Prefork workers: the parent has used its connectors before."""
 
@@ -325,14 +337,7 @@ class TestForks:
                 ends.append(os.waitpid(pid, 0)[1])
             print(ends)
         """
-        done = subprocess.run(
-            [sys.executable, "-c", dedent(script)],
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
-        assert (done.stdout, done.stderr) == (f"{[0] * 10}\n", "")
+        assert _told(script) == (f"{[0] * 10}\n", "")
 
     def test_fork_waits_for_an_import_that_logs(self) -> None:
         """It holds no lock of Python's meanwhile that the import needs to end."""
@@ -360,14 +365,7 @@ class TestForks:
                 os._exit(steps != ["imported"])
             print(os.waitpid(pid, 0)[1])
         """
-        done = subprocess.run(
-            [sys.executable, "-c", dedent(script)],
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
-        assert (done.stdout, done.stderr) == ("0\n", "")
+        assert _told(script) == ("0\n", "")
 
     def test_no_inherited_socket_is_used_or_shut_down(self, reach: Reach) -> None:
         """Each child connects anew; the parent's connections serve it as before."""
