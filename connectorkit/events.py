@@ -240,12 +240,14 @@ class SlotWasLost:
 
 @dataclass(frozen=True, slots=True)
 class SlotsRenewed:
-    """The slots that this process holds were renewed, in one round trip.
+    """The slots that this process holds were renewed, or could not be, in one trip.
 
     Attributes:
         count: How many.
         seconds: How long it took.
+        has_failed: Whether Redis was away, or refused it; it is tried again.
     """
 
     count: int
     seconds: float
+    has_failed: bool = False

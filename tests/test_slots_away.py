@@ -21,7 +21,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from connectorkit import ConnectorKitError, Refused, SlotDecided
+from connectorkit import ConnectorKitError, Refused, SlotDecided, SlotsRenewed
 from connectorkit.testing import VirtualClock
 from connectorkit_slots import (
     Share,
@@ -273,7 +273,8 @@ def test_release_whose_way_was_cut_is_tried_again(bench: Bench, relay: Relay) ->
 def test_renewals_that_fail_are_tried_again(bench: Bench, relay: Relay) -> None:
     """While Redis is away for less than a lease, nobody loses a slot."""
     clock = VirtualClock()
-    limiter = bench.limiter(relay.url, lease=30, clock=clock)
+    events: list[object] = []
+    limiter = bench.limiter(relay.url, lease=30, clock=clock, emit=events.append)
     with limiter.slot("org", "a") as slot:
         relay.is_refusing = True
         relay.break_off()
@@ -285,6 +286,9 @@ def test_renewals_that_fail_are_tried_again(bench: Bench, relay: Relay) -> None:
         clock.advance(2.5)
         beat()
         assert slot.deadline == pytest.approx(22.5 + 29, abs=0.1)
+    told = [each.has_failed for each in events if isinstance(each, SlotsRenewed)]
+    assert told == [*[True] * (len(told) - 1), False]
+    assert len(told) > 1
 
 
 @pytest.mark.parametrize(

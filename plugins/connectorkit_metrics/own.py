@@ -18,7 +18,7 @@
 | `connectorkit_slot_decisions_total` | outcome, mode, scope, organization | |
 | `connectorkit_slots_reaped_total` | | of holders that died |
 | `connectorkit_slots_lost_total` | | of holders that go on |
-| `connectorkit_slot_renew_seconds` | | histogram |
+| `connectorkit_slot_renew_seconds` | result | histogram |
 | `connectorkit_cache_requests_total` | cache, result | hit, miss, stale or around |
 | `connectorkit_cache_bytes_total` | cache, result | of content that it answered with |
 | `connectorkit_cache_evictions_total` | cache | entries that made room for others |
@@ -166,6 +166,7 @@ class OwnSeries(Series):
         self._renewals = self._histogram(
             "connectorkit_slot_renew_seconds",
             "Seconds that it took to renew the slots that a process holds.",
+            "result",
         )
         self._cache_requests = self._counter(
             "connectorkit_cache_requests",
@@ -278,7 +279,8 @@ class OwnSeries(Series):
             case SlotWasLost():
                 self._lost.inc()
             case SlotsRenewed():
-                self._renewals.repeat(event.seconds, 1)
+                result = "error" if event.has_failed else "success"
+                of(self._renewals, result).repeat(event.seconds, 1)
 
     def _scope(self, kind: str) -> str:
         return kind if kind in _SCOPES else self._own_scope(kind)

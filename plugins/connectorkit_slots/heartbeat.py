@@ -210,11 +210,13 @@ class Heartbeat:
             answers = [error] * len(asks)
         seconds = time.perf_counter() - began
         for batch, now, answer in zip(batches, sent, answers, strict=True):
-            if isinstance(answer, Exception):
+            has_failed = isinstance(answer, Exception)
+            if has_failed:
                 self._failed(batch, answer)
             else:
                 self._renewed(batch, now, answer)
-                batch[0].desk.teller.tell(SlotsRenewed(len(batch), seconds))
+            told = SlotsRenewed(len(batch), seconds, has_failed)
+            batch[0].desk.teller.tell(told)
 
     def _failed(self, batch: list[Lease], error: Exception) -> None:
         if isinstance(error, Away):

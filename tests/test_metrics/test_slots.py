@@ -80,8 +80,11 @@ def test_losses_are_there_from_the_start() -> None:
     meter.hear(SlotsReaped(3), SlotWasLost("org_42"), SlotsRenewed(2, 0.25))
     assert meter.value("connectorkit_slots_reaped_total") == 3
     assert meter.value("connectorkit_slots_lost_total") == 1
-    assert meter.value("connectorkit_slot_renew_seconds_count") == 1
-    assert meter.value("connectorkit_slot_renew_seconds_sum") == 0.25
+    renewals = "connectorkit_slot_renew_seconds"
+    assert meter.value(f"{renewals}_count", result="success") == 1
+    assert meter.value(f"{renewals}_sum", result="success") == 0.25
+    meter.hear(SlotsRenewed(2, 0.1, has_failed=True))
+    assert meter.value(f"{renewals}_sum", result="error") == 0.1
 
 
 def test_no_organisation_is_named_by_default() -> None:
