@@ -82,6 +82,22 @@ def test_one_that_broke_has_all_looked_at(
     assert _used(pool)
 
 
+def test_what_comes_back_late_is_closed(bench: Bench, pool: Any) -> None:
+    """A slot may be given back after its limiter was closed."""
+    early = pool.get_connection()
+    pool.disconnect(inuse_connections=False)
+    early.send_command("CLIENT", "ID")
+    numbers = {early.read_response()}
+    pool.keep(early)
+    numbers.add(_used(pool))
+    late = pool.get_connection()
+    late.connect()
+    pool.release(late)
+    assert (early._sock, late._sock) == (None, None)
+    left = {int(each["id"]) for each in bench.redis.client_list()}
+    assert not left & numbers
+
+
 def test_threads_share_as_many_as_they_need(bench: Bench, pool: Any) -> None:
     """Never one for two commands at once, and none is lost."""
     numbers: list[set[Any]] = [set() for _ in range(8)]

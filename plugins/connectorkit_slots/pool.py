@@ -29,6 +29,7 @@ class WarmPool(ConnectionPool):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._is_closed = False
         super().__init__(*args, **kwargs)
         renew_in_child(self)
 
@@ -59,21 +60,29 @@ class WarmPool(ConnectionPool):
         Whoever uses redis-py's own `release` does not say so of it.
         """
         # redis-py says it by a name of its own from version 8 on only.
-        if connection._sock is not None and self.owns_connection(connection):
-            self._warm.append((time.monotonic(), connection))
-        else:
+        if connection._sock is None or not self.owns_connection(connection):
             self.release(connection)
+            return
+        self._warm.append((time.monotonic(), connection))
+        self._end()
 
     def release(self, connection: Any) -> None:
         """Take a connection back; if it broke, all others are looked at again."""
         super().release(connection)
         if connection._sock is None:
             self._cool()
+        self._end()
 
     def disconnect(self, inuse_connections: bool = True) -> None:
-        """Close all connections."""
+        """Close all connections, and those that are used yet when they come back."""
+        self._is_closed = True
         self._cool()
         super().disconnect(inuse_connections)
+
+    def _end(self) -> None:
+        """Once the pool is closed, leave nothing open that was given back late."""
+        if self._is_closed:
+            self.disconnect(inuse_connections=False)
 
     def _cool(self) -> None:
         while self._warm:
