@@ -405,6 +405,24 @@ class TestS3:
         assert pins[0]
         _assert_idle(place.fs)
 
+    def test_no_more_ranges_than_connections(self, place: Place, key: str) -> None:
+        """The setting `max_connections` bounds what is under way at a time."""
+        place.put(key, _CONTENT)
+        its = {
+            "type": place.type_id,
+            "settings": {**place.settings, "max_connections": 2},
+        }
+        with ConnectorKit({"connectors": {"few": its}}) as kit:
+            fs = kit.resolve("few").fs
+            with fs.open(place.path(key), block_size=_BLOCK) as file:
+                assert file.cache._at_a_time == 2
+                most = 0
+                for _ in range(30):
+                    file.read(_BLOCK)
+                    most = max(most, sum(not it.is_done for it in file.cache._parts))
+                assert most <= 2
+            _assert_idle(fs)
+
     def test_a_header_costs_one_request(self, place: Place, key: str) -> None:
         """Who reads a little asks for what `readahead` asked for, once."""
         place.put(key, _CONTENT)

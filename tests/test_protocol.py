@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import tracemalloc
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -576,6 +577,13 @@ class TestStreams:
         assert asked["upload_part"] == 3 + 1
         assert asked["get_object"] <= 3 + 1
 
+    @pytest.mark.parametrize("ask", ["exists", "lexists", "isfile", "isdir", "info"])
+    def test_denial(self, both: ConnectorFileSystem, s3: Place, ask: str) -> None:
+        """Who may not look is told so: it is no answer that nothing is there."""
+        s3.proxy.inject(Status(403), times=None)
+        with pytest.raises(PermissionError):
+            getattr(both, ask)(f"one/{s3.path('denied')}")
+
     def test_source_that_is_replaced(
         self, both: ConnectorFileSystem, s3: Place
     ) -> None:
@@ -649,3 +657,42 @@ class TestDefaultKit:
         with fsspec.open(url, config=str(path)) as file:
             assert file.read() == b"own"
         assert own.__dask_tokenize__() != fs.__dask_tokenize__()
+
+    @pytest.mark.usefixtures("kit")
+    def test_two_kits_before_caches_of_fsspec(self, tmp_path: Path) -> None:
+        """Fsspec's caches keep by path: a configuration that is named keeps apart."""
+        found = []
+        for name in ("one", "two"):
+            path = tmp_path / f"{name}.toml"
+            path.write_text(
+                f'[connectors.it]\ntype = "memory"\nsettings.name = "{name}"\n'
+            )
+            options = {"config": str(path)}
+            fsspec.filesystem("connector", **options).pipe_file("it/k", name.encode())
+            url = "simplecache::connector://it/k"
+            with fsspec.open(url, connector=options) as file:
+                found.append(file.read())
+        assert found == [b"one", b"two"]
+
+
+def test_copies_between_two_ids_hold_little(tmp_path: Path) -> None:
+    """A file goes by blocks: of one of 96 MiB there never are 32 in memory."""
+    size = 96 << 20
+    connectors = {}
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        settings = {"path": str(tmp_path / name)}
+        connectors[name] = {"type": "local", "settings": settings}
+    with (tmp_path / "one" / "large").open("wb") as file:
+        file.truncate(size)
+    with ConnectorKit({"connectors": connectors}) as kit, set_default_kit(kit):
+        fs = ConnectorFileSystem()
+        fs.isfile("two/nothing")
+        tracemalloc.start()
+        try:
+            fs.cp_file("one/large", "two/large")
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert (tmp_path / "two" / "large").stat().st_size == size
+    assert most < 32 << 20

@@ -872,6 +872,16 @@ class TestS3:
             assert shelf.fs.cat_file(path) == b"0123456789"
             assert file.read() == b"56789"
 
+    def test_one_slot_will_do_for_a_stream(
+        self, shelf: Connector, place: Place
+    ) -> None:
+        """What is read ahead finds no slot then, and never keeps a read from one."""
+        content, path = os.urandom(2 << 20), place.path(f"key-{uuid4()}")
+        shelf.fs.pipe_file(path, content)
+        block = 1 << 16
+        with shelf.fs.open(path, block_size=block) as file:
+            assert b"".join(iter(lambda: file.read(block), b"")) == content
+
     def test_a_body_holds_its_slot(self, shelf: Connector, place: Place) -> None:
         """That of a client's: until it is read, or closed."""
         key = f"key-{uuid4()}"

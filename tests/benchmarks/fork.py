@@ -3,7 +3,7 @@
 In each round a parent, whose threads read all the while, forks 8 children that read and
 write at once: through `connector://`, and beside it through the s3fs filesystem that
 they inherit. Counted: children that hang, fail, and the connections and filesystems
-that each opens.
+that each opens, and all of them together.
 
 Run: python tests/benchmarks/fork.py
 """
@@ -101,6 +101,8 @@ def _rounds(
         "children": rounds * CHILDREN,
         "hung": ends["hung"],
         "failed": ends["failed"],
+        "connections": sum(connected),
+        "filesystems": sum(opened),
         "connections_of_a_child": max(connected, default=0),
         "filesystems_of_a_child": max(opened, default=0),
         "connections_of_the_parent": sockets(port),

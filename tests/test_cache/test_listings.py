@@ -134,6 +134,17 @@ def _written(fs: Any, path: str) -> None:
         file.write(b"1")
 
 
+@pytest.mark.parametrize("question", ["exists", "info", "isfile", "isdir", "ls"])
+def test_a_denial_is_no_answer(shelves: Shelves, question: str) -> None:
+    """Who may not look is told so each time; nothing is remembered as missing."""
+    fs, ask = shelves.fs(), QUESTIONS[question]
+    for _ in range(2):
+        shelves.shelves["it"].fail(PermissionError("no"))
+        with pytest.raises(PermissionError):
+            ask(fs)
+    assert ask(fs)
+
+
 @pytest.mark.parametrize("write", WRITES)
 def test_own_writes_are_seen_at_once(
     shelves: Shelves, tmp_path: Path, write: str

@@ -29,10 +29,12 @@ from connectorkit import (
 from connectorkit.scope import Memory
 from connectorkit_metrics import Metrics, MetricsSettings, outcomes, own, series, source
 from connectorkit_metrics.outcomes import OUTCOMES
+from test_cache.support import Shelves
 from test_metrics.support import ERRORS, EVENTS, Meter, matching, opened, smoke
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from prometheus_client.samples import Sample
 
@@ -448,3 +450,30 @@ def test_a_kit_is_counted() -> None:
 def _whole() -> list[Sample]:
     families = prometheus_client.REGISTRY.collect()
     return [sample for family in families for sample in family.samples]
+
+
+def test_caches_are_counted(tmp_path: Path) -> None:
+    """What caches answer and let go is counted by result, and its bytes."""
+    meter = Meter()
+    content = {"directory": str(tmp_path), "max_bytes": 60_000, "largest": 20_000}
+    with Shelves("content", "breaker", content=content) as shelves:
+        shelves.shelf(
+            {f"k{n}": bytes(10_000) for n in range(6)} | {"huge": bytes(1 << 15)}
+        )
+        fs = shelves.fs()
+        for name in ("k0", "k0", "k1", "k2", "k3", "k4", "huge"):
+            fs.cat_file(name)
+        shelves.kit.circuits.force_open("it")
+        fs.cat_file("k4")
+        meter.hear(*shelves.ears.events)
+    requests = {
+        result: meter.value(
+            "connectorkit_cache_requests_total", cache="content", result=result
+        )
+        for result in ("hit", "miss", "stale", "around")
+    }
+    assert requests == {"hit": 1, "miss": 5, "stale": 1, "around": 1}
+    for result in ("hit", "stale"):
+        name = "connectorkit_cache_bytes_total"
+        assert meter.value(name, cache="content", result=result) == 10_000
+    assert meter.value("connectorkit_cache_evictions_total", cache="content") == 1
