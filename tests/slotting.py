@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from servers import RedisServer
 
-__all__ = ["Bench", "Relay", "beat", "benches", "wait_until"]
+__all__ = ["Bench", "Relay", "beat", "benches"]
 
 
 class Bench:
@@ -144,16 +144,6 @@ def beat() -> None:
     """Do what the threads that renew would do now."""
     for heartbeat in [*HEARTBEATS.values()]:
         heartbeat.beat()
-
-
-def wait_until(condition: Any, *, seconds: float = 20.0) -> None:
-    """Wait until something holds: however long that takes, within reason."""
-    gone = threading.Event()
-    for _ in range(int(seconds / 0.01)):
-        if condition():
-            return
-        gone.wait(0.01)
-    raise AssertionError("It did not come to hold in time.")
 
 
 def benches(server: RedisServer) -> Iterator[Bench]:

@@ -19,7 +19,8 @@ from connectorkit_slots import (
 )
 from connectorkit_slots.store import AsyncStore
 from servers import RedisServer
-from slotting import Bench, Relay, benches, wait_until
+from slotting import Bench, Relay, benches
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

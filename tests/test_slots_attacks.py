@@ -17,7 +17,8 @@ from connectorkit.testing import VirtualClock
 from connectorkit_slots import SlotLimiter, SlotLimitExceeded, SlotLost
 from connectorkit_slots.store import Away, Store
 from servers import RedisServer
-from slotting import Bench, Relay, beat, wait_until
+from slotting import Bench, Relay, beat
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -31,7 +31,8 @@ from connectorkit_slots import (
 )
 from connectorkit_slots.store import is_away
 from servers import RedisServer, free_port
-from slotting import Bench, Relay, beat, benches, wait_until
+from slotting import Bench, Relay, beat, benches
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,8 @@ from connectorkit import SlotsReaped, SlotsRenewed, SlotWasLost
 from connectorkit.testing import VirtualClock
 from connectorkit_slots import SlotLimiter, SlotLimitExceeded
 from servers import RedisServer
-from slotting import Bench, beat, benches, wait_until
+from slotting import Bench, beat, benches
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

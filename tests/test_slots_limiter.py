@@ -17,7 +17,8 @@ from connectorkit import ConnectorKitError, Refused
 from connectorkit.testing import VirtualClock
 from connectorkit_slots import Share, SlotLimiter, SlotLimitExceeded, SlotLost, Usage
 from servers import RedisServer
-from slotting import Bench, beat, benches, wait_until
+from slotting import Bench, beat, benches
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

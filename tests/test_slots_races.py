@@ -19,7 +19,8 @@ import pytest
 import slotting
 from connectorkit_slots import SlotLimitExceeded
 from servers import RedisServer
-from slotting import Bench, benches, wait_until
+from slotting import Bench, benches
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
