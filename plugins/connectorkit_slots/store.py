@@ -6,20 +6,22 @@ import asyncio
 import re
 import threading
 from contextlib import contextmanager
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from connectorkit import MissingExtra
 from connectorkit.fork import importing, renew_in_child
 from connectorkit_slots.convoy import Convoy
-from connectorkit_slots.verbs import COMMON
+from connectorkit_slots.packing import packed, packed_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from connectorkit_slots.verbs import Ask
 
 __all__ = ["AsyncStore", "Away", "Store", "client_of", "is_refusal", "redis_py"]
+
+T = TypeVar("T")
 
 _EXHAUSTED: Final = "No connection available."
 _UNREACHABLE: Final = "Redis Cluster cannot be connected"
@@ -210,9 +212,12 @@ class Store:
             try:
                 if self.is_cluster:
                     return self.client.evalsha(script.sha, len(keys), *keys, *args)
-                return self._sent(_packed(ask))
+                return self._sent(packed(ask))
             except self._no_script:
-                return self.client.eval(script.text, len(keys), *keys, *args)
+                if self.is_cluster:
+                    return self.client.eval(script.text, len(keys), *keys, *args)
+                words = ("EVAL", script.text, len(keys), *keys, *args)
+                return self._sent(packed_words(words))
         except Exception as error:
             if is_away(error):
                 raise Away from error
@@ -220,17 +225,23 @@ class Store:
 
     def _sent(self, command: bytes) -> Any:
         """Send a command as the client would, who takes half as long again for it."""
-        try:
-            answer = self._convoy.ask(command)
-        except self._broken as error:
-            if not is_away(error):
-                raise
-            # Redis has closed it, perhaps long ago: one connection is not all of it.
-            # Each script may be asked for twice, as its token says for what.
-            answer = self._convoy.ask(command)
+        answer = self._again(self._convoy.ask, command)
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def _again(self, send: Callable[[T], Any], what: T) -> Any:
+        """Send on another connection what found its own one broken.
+
+        Redis has closed it, perhaps long ago, and one connection is not all of it. Each
+        script may be asked for twice, as its token says for what.
+        """
+        try:
+            return send(what)
+        except self._broken as error:
+            if not is_away(error):
+                raise
+            return send(what)
 
     def _exchange(self, commands: Sequence[bytes]) -> list[Any]:
         pool = self.client.connection_pool
@@ -266,11 +277,10 @@ class Store:
         """
         if self.is_cluster or len(asks) == 1:
             return [self._answer(ask) for ask in asks]
-        pipeline = self.client.pipeline(transaction=False)
-        for script, keys, args in asks:
-            pipeline.evalsha(script.sha, len(keys), *keys, *args)
+        # Not by redis-py's pipelines, which leave their answers behind if they are
+        # interrupted.
         with _or_away():
-            answers = pipeline.execute(raise_on_error=False)
+            answers = self._again(self._exchange, [packed(ask) for ask in asks])
         return [
             self._answer(ask) if isinstance(answer, self._no_script) else answer
             for ask, answer in zip(asks, answers, strict=True)
@@ -291,7 +301,9 @@ class Store:
             Away: Redis cannot be asked now.
         """
         with _or_away():
-            return self.client.execute_command(*words)
+            if self.is_cluster:
+                return self.client.execute_command(*words)
+            return self._sent(packed_words(words))
 
 
 class AsyncStore:
@@ -323,28 +335,6 @@ class AsyncStore:
         """
         with _or_away(), _cancellable():
             return await self.client.execute_command(*words)
-
-
-def _packed(ask: Ask) -> bytes:
-    """Return a script's call as Redis reads it."""
-    script, keys, args = ask
-    count, begins = _beginning(script.sha, keys, args[:COMMON])
-    rest = args[COMMON:]
-    return b"*%d\r\n%b%b" % (count + len(rest), begins, _texts(rest))
-
-
-@lru_cache(4096)
-def _beginning(
-    sha: str, keys: tuple[str, ...], common: tuple[object, ...]
-) -> tuple[int, bytes]:
-    """Return what is the same for many calls, and how many words it has."""
-    words = ("EVALSHA", sha, len(keys), *keys, *common)
-    return len(words), _texts(words)
-
-
-def _texts(words: Iterable[object]) -> bytes:
-    texts = [str(word).encode() for word in words]
-    return b"".join([b"$%d\r\n%b\r\n" % (len(text), text) for text in texts])
 
 
 @contextmanager
