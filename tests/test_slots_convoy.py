@@ -51,8 +51,12 @@ class _Road:
     def _exchange(self, commands: Sequence[bytes]) -> list[Any]:
         self.trips.append([*commands])
         assert self.is_free.wait(10)
-        if error := self.fails():
-            raise error
+        error = self.fails()
+        try:
+            if error:
+                raise error
+        finally:
+            del error
         return [command.upper() for command in commands]
 
     def ask(self, *commands: bytes) -> list[Future[Any]]:
