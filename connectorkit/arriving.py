@@ -107,6 +107,11 @@ class Part:
 
     # In a reader's thread
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether bytes are to come; its task ends a moment after the last one."""
+        return self.at < self.end and not self.is_done
+
     def has(self, upto: int) -> bool:
         """Tell whether who wants the bytes up to one has to wait for nothing."""
         wanted = self.end if self._is_small else upto

@@ -80,6 +80,8 @@ class Prefetch(BaseCache):  # type: ignore[misc]
     ) -> None:
         if concurrency < 1:
             raise ValueError("concurrency must be at least 1")
+        if max_prefetch_size is not None and max_prefetch_size < 0:
+            raise ValueError("max_prefetch_size must be at least 0")
         super().__init__(source.blocksize, source._fetch_range, source.size)
         self._source: Source = source
         self._at_a_time = concurrency
@@ -166,7 +168,8 @@ class Prefetch(BaseCache):  # type: ignore[misc]
 
     def _go_ahead(self, start: int, end: int) -> None:
         """Begin ranges, if there is room for some of them."""
-        if any(part.error is not None for part in self._parts):
+        is_of_parent = self._pid != os.getpid()
+        if is_of_parent or any(part.error is not None for part in self._parts):
             return
         self._cut(start, end)
         reach = self._reach(start)
@@ -179,7 +182,7 @@ class Prefetch(BaseCache):  # type: ignore[misc]
         # Whole ones; but the object's last, and what a reader waits for.
         count = -(-free // step) if goal == self.size else free // step
         count = max(count, int(begin <= start))
-        under_way = sum(not part.is_done for part in self._parts)
+        under_way = sum(part.is_under_way for part in self._parts)
         starts = [begin + n * step for n in range(count)][: self._at_a_time - under_way]
         if starts:
             self._begin(start, starts, min(starts[-1] + step, self.size))

@@ -76,6 +76,10 @@ def _blocks(file: Any, size: int = _BLOCK) -> bytes:
     return b"".join(iter(lambda: file.read(size), b""))
 
 
+def _read(file: Any, size: int) -> bytes:
+    return b"".join(file.read(10) for _ in range(size // 10))
+
+
 def _blocks_into(got: bytearray, file: Any, size: int = _BLOCK) -> None:
     for data in iter(lambda: file.read(size), b""):
         got += data
@@ -217,6 +221,28 @@ class TestWhatIsBegun:
             assert file.cache._parts[-1].end - place <= 150
         with pytest.raises(ValueError, match="concurrency"):
             _File(b"", 100, 0, concurrency=0)
+        with pytest.raises(ValueError, match="max_prefetch_size"):
+            _File(b"", 100, 0, max_prefetch_size=-1)
+
+    def test_what_is_there_keeps_no_other_from_beginning(self) -> None:
+        """A range that has all its bytes counts no more, though its end takes time."""
+        may_end = asyncio.Event()
+
+        class Lingering(_File):
+            async def pieces(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
+                self.fs.asked.append((start, end))
+                try:
+                    yield self.content[start:end]
+                finally:
+                    await may_end.wait()
+
+        file = Lingering(bytes(4000), 100, 0)
+        for _ in range(20):
+            file.read(100)
+        # A long one is what is left to who may begin no other.
+        assert max(end - start for start, end in file.fs.asked) == 100
+        file.fs.loop.call_soon_threadsafe(may_end.set)
+        _assert_idle(file.fs)
 
     def test_ranges_ahead_are_a_call_of_their_own(self) -> None:
         """What is wanted belongs to the read; what comes after it does not end so."""
@@ -343,6 +369,19 @@ class TestItsEnd:
             file.close()
             with pytest.raises(ValueError, match="closed"):
                 read.result()
+
+    def test_a_child_reads_what_is_there(self) -> None:
+        """It begins nothing, though a read in order would: its parent's loop is not."""
+        file = _File(bytes(4000), 100, 100)
+        for _ in range(8):
+            file.read(100)
+        _assert_idle(file.fs)
+        there = file.cache._parts[-1].end - file.tell()
+        assert there
+        # As in a child, where the loop is not to be had.
+        file.cache._pid, begun = 0, [*file.fs.asked]
+        assert len(_read(file, there)) == there
+        assert file.fs.asked == begun
 
     def test_threads_share_a_file(self) -> None:
         """Each gets bytes that lie side by side, and all of them are read once."""
