@@ -314,14 +314,16 @@ class Desk(Generic[S]):
 
     def let_go(self, slot: Holding) -> Release:
         """Hold a slot no more; return what gives it back."""
-        self.heartbeat.drop(slot.token)
-        org, execution_id = slot.organization, slot.execution_id
-        self.forget(org, execution_id, slot.token)
         if slot.is_doubtful:
             # A renewal that nobody heard of may come after the release, and would
             # register it again, but for a second one.
-            self.release_later(Release(self, org, execution_id, slot.token, slot.lease))
-        return Release(self, org, execution_id, slot.token, slot.lease)
+            self.release_later(self._over(slot))
+        return self._over(slot)
+
+    def _over(self, its: Holding | Claim) -> Release:
+        self.heartbeat.drop(its.token)
+        self.forget(its.organization, its.execution_id, its.token)
+        return Release(self, its.organization, its.execution_id, its.token, its.lease)
 
     def by_hand(self, org: str | int, execution_id: str | int | UUID) -> Release:
         """Return what gives back whatever slot an execution has.
@@ -349,11 +351,7 @@ class Desk(Generic[S]):
 
     def give_up(self, claim: Claim) -> None:
         """Take back what may have been given to a caller that has gone."""
-        self.heartbeat.drop(claim.token)
-        org, execution_id = claim.organization, claim.execution_id
-        self.forget(org, execution_id, claim.token)
-        release = Release(self, org, execution_id, claim.token, claim.lease)
-        self.heartbeat.release(release)
+        self.release_later(self._over(claim))
 
     def release_later(self, release: Release) -> None:
         """Have the background ask what could not be asked now."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import uuid
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from connectorkit import fork
 from connectorkit_slots.errors import SlotLimitExceeded
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Ride:
         self._scope = scope
         self._is_over = is_over
         self._id = uuid.uuid4().hex
-        self._pid = os.getpid()
+        self._generation = fork.generation
         self._riders = 0
         self._is_done = False
         self._slot: Slot | None = None
@@ -76,7 +76,7 @@ class Ride:
         """Let an operation ride; False if it came too late."""
         with self._lock:
             # A child that was forked within a call has no part in its parent's slot.
-            if self._is_done or os.getpid() != self._pid:
+            if self._is_done or fork.generation != self._generation:
                 return False
             self._riders += 1
             return True
